@@ -1,0 +1,111 @@
+// A decision as a value, and the one place that speaks it: reply, result, log line.
+import type { Connection, Next, Plugin } from './haraka'
+
+/** Which line of which file decided. Prints as `acl.ini [never] 198.51.100.0/24`. */
+export interface Rule {
+  file: string
+  section: string
+  key: string
+}
+
+export interface Decision {
+  /** The name in statistics and the log stream, e.g. `recipient.relay-denied`. */
+  outcome: string
+  /** The basic reply code (RFC 5321 4.2): 2xx accepts, 4xx asks to come back, 5xx refuses. */
+  code: number
+  /** The enhanced status code (RFC 3463). */
+  status: string
+  /** One line that says why. What comes from outside is cleaned when it is spoken. */
+  text: string
+  rule: Rule
+  /** Close the connection after the reply. */
+  close?: boolean
+}
+
+/**
+ * A reply with a code of our own. Haraka's core fixes the basic code by the hook (550 or 450), but takes
+ * `code` and `reply` from any object whose class has this name.
+ */
+export class DSN {
+  constructor(
+    readonly code: number,
+    readonly reply: string,
+  ) {}
+}
+
+export const printRule = ({ file, section, key }: Rule): string => `${file} [${section}]${key && ` ${key}`}`
+
+/** Replaces what could end a line or hide in a terminal or a log, and cuts: SMTP reply lines end at 512 octets (RFC 5321 4.5.3.1.5). */
+export const clean = (text: string, length = 400): string =>
+  text.replace(/[^\x20-\x7e\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd]+/g, ' ').slice(0, length)
+
+/** The id in a reply that leads to the log line: the first 8 characters of Haraka's id, and the transaction's number. */
+export const replyId = ({ uuid, transaction }: Connection): string =>
+  transaction ? uuid.slice(0, 8) + transaction.uuid.slice(uuid.length) : uuid.slice(0, 8)
+
+/** Writes a decision to Haraka's results and to one line of its log. `about` is what it was about, e.g. `{ to: 'a@b.example' }`. */
+export function record(
+  plugin: Plugin,
+  connection: Connection,
+  decision: Decision,
+  about: Record<string, string> = {},
+) {
+  const { transaction } = connection
+  const rule = printRule(decision.rule)
+  const results = transaction?.results ?? connection.results
+  const said = `${decision.outcome} by ${rule}`
+  results.add(plugin, decision.code < 400 ? { pass: said } : { fail: said })
+  const from = transaction?.mail_from?.address
+  connection[decision.code < 400 ? 'loginfo' : 'lognotice'](plugin, 'decision', {
+    id: replyId(connection),
+    outcome: decision.outcome,
+    rule,
+    ip: connection.remote.ip,
+    ...(connection.notes.auth_user && { user: clean(connection.notes.auth_user) }),
+    ...(transaction && { from: clean(from || '<>') }),
+    ...Object.fromEntries(Object.entries(about).map(([name, value]) => [name, clean(value)])),
+    ...(decision.code >= 400 && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
+  })
+}
+
+/** Records a decision and answers the hook with it. An acceptance continues (CONT) unless `accept` says otherwise. */
+export function answer(
+  plugin: Plugin,
+  next: Next,
+  connection: Connection,
+  decision: Decision,
+  about: Record<string, string> = {},
+  accept: number = CONT,
+) {
+  record(plugin, connection, decision, about)
+  if (decision.code < 400) return next(accept)
+  const soft = decision.code < 500
+  const code = decision.close ? (soft ? DENYSOFTDISCONNECT : DENYDISCONNECT) : soft ? DENYSOFT : DENY
+  next(code, new DSN(decision.code, `${decision.status} ${clean(decision.text)} (id ${replyId(connection)})`))
+}
+
+/** What an error of our own becomes: never a refusal for good, never a right (451 4.3.0). */
+export const ownFailure = (plugin: Plugin): Decision => ({
+  outcome: 'error',
+  code: 451,
+  status: '4.3.0',
+  text: 'Local problem, try again later',
+  rule: { file: plugin.name, section: 'error', key: '' },
+})
+
+/**
+ * Wraps a hook so that an exception or a rejected promise becomes 451 4.3.0. Haraka takes a hook that throws as one
+ * that let pass, and a rejection that nobody catches ends the process.
+ */
+export function guarded<A extends unknown[]>(
+  handler: (this: Plugin, next: Next, connection: Connection, ...rest: A) => void | Promise<void>,
+) {
+  return async function (this: Plugin, next: Next, connection: Connection, ...rest: A): Promise<void> {
+    try {
+      await handler.call(this, next, connection, ...rest)
+    } catch (error) {
+      connection.logerror(this, 'failed:', error)
+      answer(this, next, connection, ownFailure(this))
+    }
+  }
+}

@@ -1,0 +1,114 @@
+// The slice of Haraka that we use, declared by us: Haraka ships no types. Checked against Haraka 3.3.4.
+
+declare global {
+  /** Haraka's return codes. It puts them on the global object when it loads a plugin package. */
+  var CONT: number, STOP: number, OK: number, NEXT_HOOK: number
+  var DENY: number, DENYSOFT: number, DENYDISCONNECT: number, DENYSOFTDISCONNECT: number
+}
+
+/** A hook's callback: a return code and what the client is told. */
+export type Next = (code?: number, message?: unknown) => void
+
+/** An envelope address as `@haraka/email-address` parses it. `host` is lower-case ASCII, '' for <postmaster>. */
+export interface Address {
+  /** The local part as the client wrote it, quotes included. '' for the null sender. */
+  user: string
+  host: string
+  /** The whole path as the client wrote it, source route included. */
+  original: string
+  is_utf8?: boolean
+  address: string
+  format(use_punycode?: boolean): string
+}
+
+export interface Results {
+  add(plugin: { name: string }, result: Record<string, unknown>): void
+  get(plugin: string | { name: string }): Record<string, unknown> | undefined
+}
+
+type Log = (...parts: unknown[]) => void
+
+export interface Header {
+  get_all(name: string): string[]
+}
+
+export interface MessageStream {
+  pipe<T>(to: T, options?: { dot_stuffed?: boolean; ending_dot?: boolean; end?: boolean }): T
+  unpipe(): void
+}
+
+export interface Transaction {
+  uuid: string
+  mail_from: Address
+  rcpt_to: Address[]
+  notes: Record<string, unknown> & { skip_plugins: string[] }
+  results: Results
+  header: Header
+  data_bytes: number
+  message_stream: MessageStream
+  /** Haraka's flag behind `connection.relaying` while this transaction is open. */
+  _relaying?: boolean
+  add_header(name: string, value: string): void
+  add_leading_header(name: string, value: string): void
+  remove_header(name: string): void
+}
+
+export interface Connection {
+  uuid: string
+  tran_count: number
+  remote: { ip: string; port: number; host: string | null; closed: boolean; is_private: boolean }
+  local: { ip: string; port: number; host: string }
+  hello: { host: string | null; verb: string | null }
+  tls: { enabled: boolean }
+  notes: Record<string, unknown> & { auth_user?: string; auth_fails?: number; authenticating?: boolean }
+  results: Results
+  transaction: Transaction | null
+  capabilities: string[] | null
+  relaying: boolean
+  /** Haraka's flag behind `relaying` outside of a transaction. */
+  _relaying: boolean
+  authheader?: string | undefined
+  errors: number
+  rcpt_count: { accept: number; tempfail: number; reject: number }
+  client: { setTimeout?(ms: number): void }
+  respond(code: number, message: string | string[], done?: () => void): void
+  reset_transaction(done?: () => void): void
+  loginfo: Log
+  lognotice: Log
+  logwarn: Log
+  logerror: Log
+  logcrit: Log
+}
+
+/** A message in Haraka's outbound queue. */
+export interface QueuedMail {
+  todo: { domain: string; mail_from: Address; rcpt_to: Address[]; notes: Record<string, unknown> }
+  get_force_tls(mx: unknown): boolean
+  loginfo: Log
+  lognotice: Log
+}
+
+export interface Outbound {
+  send_trans_email(transaction: Transaction, done: (code: number, message?: string) => void): void
+  send_email(
+    from: string,
+    to: string,
+    contents: string,
+    done: (code: number, message?: string) => void,
+    options?: { notes?: unknown },
+  ): void
+}
+
+export interface Plugin {
+  name: string
+  /** Seconds that Haraka waits for one hook of this plugin before it answers DENYSOFT; 0: for ever. */
+  timeout: number
+  config: { get(name: string, ...rest: unknown[]): unknown }
+  haraka_require(name: string): unknown
+  register_hook(hook: string, method: string, priority?: number): void
+  loginfo: Log
+  lognotice: Log
+  logwarn: Log
+  logerror: Log
+  logcrit: Log
+}
