@@ -1,0 +1,41 @@
+// The one form in which domains and addresses are compared: lower case, ASCII (punycode), no trailing dot.
+import { domainToASCII } from 'node:url'
+
+/** A host name in its one form. Throws Error where it is none (RFC 1035 2.3.4 for the lengths). */
+export function normalDomain(text: string): string {
+  const name = domainToASCII(text.replace(/\.$/, '')).toLowerCase()
+  const labels = name.split('.')
+  const fits =
+    name !== '' &&
+    name.length <= 253 &&
+    labels.every((l) => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
+  if (!fits || /^[\d.]+$/.test(name)) throw new Error(`"${text}" is not a domain name`)
+  return name
+}
+
+/** The same for what a client gave; undefined instead of an error. '' stays ''. */
+export function domainOf(host: string): string | undefined {
+  try {
+    return host === '' ? '' : normalDomain(host)
+  } catch {
+    return undefined
+  }
+}
+
+/** What a quoted local part stands for: `"a\@b"` is `a@b` (RFC 5321 4.1.2). Others stay as they are. */
+export const unquoted = (local: string): string =>
+  local.startsWith('"') && local.endsWith('"') && local.length > 1
+    ? local.slice(1, -1).replace(/\\(.)/g, '$1')
+    : local
+
+/** A local part without its +tag, which is another name of the same mailbox. */
+export const withoutTag = (local: string): string => local.replace(/(?<=.)\+.*$/, '')
+
+/** An address in its one form, from a file: `Anna@Example.org` is `anna@example.org`. Throws Error. */
+export function normalAddress(text: string): string {
+  const at = text.lastIndexOf('@')
+  const local = text.slice(0, at)
+  if (at < 1 || /[\s<>\x00-\x1f]/.test(local))
+    throw new Error(`"${text}" is not an address; write user@domain`)
+  return `${unquoted(local).toLowerCase()}@${normalDomain(text.slice(at + 1))}`
+}

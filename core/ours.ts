@@ -1,0 +1,10 @@
+// What one plugin of the bundle tells the others, where both are loaded. None of them imports another.
+
+interface Ours {
+  /** domains: the first of our domains. */
+  firstDomain?: () => string | undefined
+  /** auth: may this user send as this address (see auth.ini `sender`)? */
+  ownsSender?: (user: string, sender: { user: string; host: string }) => boolean
+}
+
+export const ours: Ours = {}

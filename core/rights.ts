@@ -1,0 +1,124 @@
+// Who may relay: the one place that says so. Haraka's flag `connection.relaying` becomes a view of it, so that core,
+// the queue, SPF, DKIM and delay_deny all read the same answer, whatever another plugin writes, in whatever order.
+import type { Rule } from './decision'
+import type { Connection, Plugin } from './haraka'
+
+/** What the ACL says of a client. `nobody`: nothing in particular. */
+export interface Standing {
+  class: 'reject' | 'never' | 'relay' | 'nobody'
+  rule?: Rule
+  /** The operator's own words about the entry. */
+  label?: string
+}
+
+export interface Client {
+  ip: string
+  localIp: string
+  localPort: number
+}
+
+interface State {
+  plugin: Plugin
+  /** What these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
+  subject: string
+  standing: Standing
+  /** A right set from outside a transaction: by AUTH, or by another plugin for this client. */
+  granted: boolean
+  ignored: boolean
+}
+
+const NOBODY: Standing = { class: 'nobody' }
+const states = new WeakMap<Connection, State>()
+let classify: (client: Client) => Standing = () => NOBODY
+
+/** How the acl plugin makes itself known; without it every client is nobody in particular. */
+export function setClassifier(classifier: (client: Client) => Standing): void {
+  classify = classifier
+}
+
+const subjectOf = ({ uuid, remote, local }: Connection): string =>
+  `${uuid} ${remote.ip} ${remote.port} ${local.ip} ${local.port}`
+
+/** Takes over `connection.relaying`. Called at connect_init, before other plugins; again it does nothing. */
+export function guardConnection(plugin: Plugin, connection: Connection): void {
+  if (states.has(connection)) return
+  states.set(connection, fresh(plugin, connection, connection._relaying === true))
+  Object.defineProperty(connection, '_relaying', {
+    configurable: true,
+    enumerable: true,
+    get: () => mayRelay(connection),
+    set: (value: unknown) => {
+      stateOf(connection).granted = value === true
+    },
+  })
+}
+
+/**
+ * Takes over the flag of the open transaction. A right that is set inside a transaction (as the stock relay plugin's
+ * dest_domains does for one recipient) would hold for all recipients after it: it does not count.
+ */
+export function guardTransaction(plugin: Plugin, connection: Connection): void {
+  guardConnection(plugin, connection)
+  const { transaction } = connection
+  if (!transaction) return
+  Object.defineProperty(transaction, '_relaying', {
+    configurable: true,
+    enumerable: true,
+    get: () => mayRelay(connection),
+    set: (value: unknown) => {
+      const state = stateOf(connection)
+      if (value !== true || state.ignored || mayRelay(connection)) return
+      state.ignored = true
+      connection.lognotice(plugin, 'another plugin set relaying inside a transaction: ignored')
+    },
+  })
+}
+
+/** True where this client may send mail to domains that are not ours. In doubt false. */
+export function mayRelay(connection: Connection): boolean {
+  const { standing, granted } = stateOf(connection)
+  if (standing.class === 'never' || standing.class === 'reject') return false
+  return standing.class === 'relay' || granted
+}
+
+/** What acl.ini says of this client. */
+export const standingOf = (connection: Connection): Standing => stateOf(connection).standing
+
+/** The user who logged in since the last XCLIENT or PROXY, as he wrote his name; also for a client in [never]. */
+export function userOf(connection: Connection): string | undefined {
+  const { granted } = stateOf(connection)
+  return granted && connection.notes.auth_user ? connection.notes.auth_user : undefined
+}
+
+/** Which line gives the right to relay. */
+export function relayRule(connection: Connection): Rule {
+  const { rule } = standingOf(connection)
+  if (rule) return rule
+  if (userOf(connection)) return { file: 'AUTH', section: 'user', key: userOf(connection) ?? '' }
+  return { file: 'config/plugins', section: 'another plugin', key: 'relaying' }
+}
+
+/** Forgets login and rights, as after XCLIENT or PROXY: they were another client's. */
+export function startAfresh(plugin: Plugin, connection: Connection): void {
+  delete connection.notes.auth_user
+  connection.notes.authenticating = false
+  connection.authheader = undefined
+  states.set(connection, fresh(plugin, connection, false))
+}
+
+function stateOf(connection: Connection): State {
+  const state = states.get(connection)
+  if (!state) return { plugin: { name: '' } as Plugin, subject: '', standing: NOBODY, granted: false, ignored: false }
+  if (state.subject === subjectOf(connection)) return state
+  startAfresh(state.plugin, connection)
+  return states.get(connection)!
+}
+
+function fresh(plugin: Plugin, connection: Connection, granted: boolean): State {
+  const standing = classify({
+    ip: connection.remote.ip,
+    localIp: connection.local.ip,
+    localPort: connection.local.port,
+  })
+  return { plugin, subject: subjectOf(connection), standing, granted, ignored: false }
+}

@@ -1,0 +1,49 @@
+// auth.ini → AuthConfig
+import { normalAddress, normalDomain } from '../../core/address'
+import { Fields, fieldsOf, knownSections } from '../../core/fields'
+import { type PrefixTable, prefixList } from '../../core/prefix-list'
+import type { Reading } from '../../core/settings'
+import { parseHash, type PasswordHash } from './passwords'
+
+const FILE = 'auth.ini'
+
+export interface AuthConfig {
+  requireTls: boolean
+  plaintextAllowed: PrefixTable
+  sender: 'any' | 'domain' | 'address'
+  /** Lower-case name or address → addresses, and `@domain` for all of a domain. */
+  senders: Map<string, string[]>
+  users: Map<string, PasswordHash>
+  /** '' means: the first of our domains. */
+  realm: string
+}
+
+export function readAuth({ sections, mistakes }: Reading): AuthConfig {
+  knownSections(FILE, sections, ['main', 'senders', 'users'], mistakes)
+  const main = fieldsOf(FILE, sections, 'main', mistakes)
+  const config: AuthConfig = {
+    requireTls: main.flag('require_tls', true),
+    plaintextAllowed: prefixList(main, 'plaintext_allowed'),
+    sender: main.choice('sender', 'address', ['any', 'domain', 'address']),
+    realm: main.read('realm', '', (text) => text && normalDomain(text)),
+    senders: new Map(),
+    users: new Map(),
+  }
+  main.done()
+  for (const { name, entries } of sections) {
+    if (name !== 'senders' && name !== 'users') continue
+    const fields = new Fields(FILE, { name, entries }, mistakes)
+    for (const key of new Set(entries.map((entry) => entry.key))) {
+      const user = key.toLowerCase()
+      const twice = name === 'users' ? config.users.has(user) : config.senders.has(user)
+      if (twice) fields.wrong(key, 'is given twice (names do not differ by case)')
+      if (name === 'senders') config.senders.set(user, fields.list(key, senderPattern))
+      else fields.read(key, undefined, (text) => void config.users.set(user, parseHash(text)))
+    }
+  }
+  return config
+}
+
+/** `anna@example.org`, or `@example.org` for every address of a domain. */
+const senderPattern = (text: string): string =>
+  text.startsWith('@') ? `@${normalDomain(text.slice(1))}` : normalAddress(text)

@@ -1,0 +1,136 @@
+// relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
+import { clean, answer, guarded } from '../../core/decision'
+import { denyOwn } from '../../core/deny'
+import type { Address, Connection, Next, Plugin } from '../../core/haraka'
+import { ours } from '../../core/ours'
+import { guardConnection, guardTransaction, userOf } from '../../core/rights'
+import { Setting, settled } from '../../core/settings'
+import { type AuthConfig, readAuth } from './config'
+import { identity, notYours, ownsSender, refuseAuth } from './policy'
+import { verify } from './passwords'
+
+let auth: Setting<AuthConfig>
+
+const realm = (): string | undefined => auth.value.realm || ours.firstDomain?.()
+
+export function register(this: Plugin & { inherits(name: string): void }): void {
+  auth = new Setting(this, 'auth.ini', { read: readAuth })
+  ours.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
+  this.inherits('auth/auth_base')
+  this.register_hook('connect_init', 'take_over', -100)
+  this.register_hook('unrecognized_command', 'auth_command', -100)
+  this.register_hook('capabilities', 'offer', 100)
+  this.register_hook('mail', 'own_sender', -90)
+  this.register_hook('rcpt', 'own_sender_again', -90)
+  this.register_hook('deny', 'deny_own', -100)
+  settled(this)
+}
+
+export const deny_own = denyOwn
+
+/** auth_base would keep the password in the connection's notes. */
+export const blankout_password = true
+
+export function take_over(this: Plugin, next: Next, connection: Connection): void {
+  guardConnection(this, connection)
+  next()
+}
+
+/** Takes AUTH out of the EHLO answer where it would not be taken anyway. */
+export function offer(this: Plugin, next: Next, connection: Connection): void {
+  if (!protectedFrom(connection)) {
+    connection.capabilities = (connection.capabilities ?? []).filter((line) => !/^AUTH\b/i.test(line))
+  }
+  next()
+}
+
+export const auth_command = guarded(function (this, next, connection, params: string[]) {
+  const word = (params[0] ?? '').toUpperCase()
+  const { notes } = connection
+  if (word !== 'AUTH' && !notes.authenticating) return next()
+  if (word === '*' && notes.authenticating) {
+    forgetDialogue(connection)
+    return connection.respond(501, '5.7.0 AUTH was cancelled', () => next(OK))
+  }
+  const refusal = refuseAuth({
+    protected: protectedFrom(connection),
+    inTransaction: connection.transaction !== null,
+    loggedIn: userOf(connection) !== undefined,
+  })
+  if (!refusal) return next()
+  forgetDialogue(connection)
+  answer(this, next, connection, refusal)
+})
+
+export const own_sender = guarded(function (this, next, connection, params: [Address]) {
+  guardTransaction(this, connection)
+  forgetDialogue(connection)
+  checkOwner.call(this, next, connection, params[0])
+})
+
+/** Again at each recipient: another plugin may have let a login in since MAIL. */
+export const own_sender_again = guarded(function (this, next, connection) {
+  checkOwner.call(this, next, connection, connection.transaction?.mail_from)
+})
+
+function checkOwner(this: Plugin, next: Next, connection: Connection, sender: Address | undefined): void {
+  const user = userOf(connection) ?? connection.notes.auth_user
+  if (!user || !sender || ownsSender(auth.value, user, sender, realm())) return next()
+  answer(this, next, connection, notYours(auth.value, clean(identity(user, realm()), 64), sender.address))
+}
+
+function protectedFrom(connection: Connection): boolean {
+  const { requireTls, plaintextAllowed } = auth.value
+  return connection.tls.enabled || !requireTls || plaintextAllowed.lookup(connection.remote.ip) >= 0
+}
+
+/** auth_base's notes of a dialogue that is over: left there, the next base64 line would log in inside a transaction. */
+function forgetDialogue({ notes }: Connection): void {
+  notes.authenticating = false
+  for (const name of ['auth_method', 'auth_ticket', 'auth_login_asked_login', 'auth_login_userlogin', 'auth_plain_asked_login'])
+    delete notes[name]
+}
+
+// [users]: passwords of our own, by way of Haraka's auth_base, which calls these.
+
+export function hook_capabilities(this: Plugin, next: Next, connection: Connection): void {
+  if (auth.value.users.size > 0 && protectedFrom(connection)) {
+    connection.capabilities?.push('AUTH PLAIN LOGIN')
+    connection.notes['allowed_auth_methods'] = ['PLAIN', 'LOGIN']
+  }
+  next()
+}
+
+type Checked = (valid: boolean, options?: { code: number; message: string }) => void
+
+export function check_plain_passwd(
+  this: Plugin,
+  connection: Connection,
+  name: string,
+  password: string,
+  done: Checked,
+): void {
+  const { users } = auth.value
+  const lower = name.toLowerCase()
+  const at = lower.lastIndexOf('@')
+  const short = at > 0 && lower.slice(at + 1) === realm() ? lower.slice(0, at) : lower
+  const expected = users.get(lower) ?? users.get(identity(lower, realm())) ?? users.get(short)
+  verify(password, expected).then(
+    (right) => {
+      if (!right) connection.lognotice(this, 'decision', failedLogin(connection, name))
+      done(right)
+    },
+    (error: Error) => {
+      connection.logerror(this, `login of ${clean(name, 64)} could not be checked: ${error.message}`)
+      done(false, { code: 454, message: '4.7.0 Temporary authentication failure' })
+    },
+  )
+}
+
+const failedLogin = (connection: Connection, name: string) => ({
+  id: connection.uuid.slice(0, 8),
+  outcome: 'auth.failed',
+  rule: 'auth.ini [users]',
+  ip: connection.remote.ip,
+  user: clean(name, 64),
+})

@@ -1,0 +1,65 @@
+// Which MAIL FROM an authenticated user may use, and when AUTH may be spoken at all.
+import { domainOf, unquoted, withoutTag } from '../../core/address'
+import type { Decision } from '../../core/decision'
+import type { AuthConfig } from './config'
+
+/** A login's one form: `NAME@realm`, lower case. Without a realm a name stays a name. */
+export function identity(name: string, realm: string | undefined): string {
+  const lower = name.toLowerCase()
+  const at = lower.lastIndexOf('@')
+  if (at < 0) return realm ? `${lower}@${realm}` : lower
+  return `${lower.slice(0, at)}@${domainOf(lower.slice(at + 1)) ?? lower.slice(at + 1)}`
+}
+
+/** True where `user` may send as `sender`. The null sender is everybody's; a bare <postmaster> is the realm's. */
+export function ownsSender(
+  config: AuthConfig,
+  user: string,
+  sender: { user: string; host: string },
+  realm: string | undefined,
+): boolean {
+  if (config.sender === 'any' || sender.user === '') return true
+  const host = sender.host === '' ? realm : domainOf(sender.host)
+  if (host === undefined) return false
+  const local = unquoted(sender.user).toLowerCase()
+  const own = identity(user, realm)
+  const listed = [...(config.senders.get(user.toLowerCase()) ?? []), ...(config.senders.get(own) ?? [])]
+  const allowed = own.includes('@') ? [own, ...listed] : listed
+  return allowed.some((pattern) => {
+    const at = pattern.lastIndexOf('@')
+    if (pattern.slice(at + 1) !== host) return false
+    return at === 0 || config.sender === 'domain' || pattern.slice(0, at) === withoutTag(local) || pattern.slice(0, at) === local
+  })
+}
+
+export const notYours = (config: AuthConfig, user: string, sender: string): Decision => ({
+  outcome: 'sender.not-owned',
+  code: 550,
+  status: '5.7.1',
+  text: `${user} may not send as <${sender}>`,
+  rule: { file: 'auth.ini', section: 'main', key: `sender = ${config.sender}` },
+})
+
+export interface AuthAttempt {
+  /** TLS is on, or this client may speak in the clear. */
+  protected: boolean
+  inTransaction: boolean
+  loggedIn: boolean
+}
+
+/** Why AUTH is refused now, or undefined (RFC 4954 4: once a session, never inside a transaction). */
+export function refuseAuth(attempt: AuthAttempt): Decision | undefined {
+  const no = (outcome: string, code: number, status: string, text: string, key: string): Decision => ({
+    outcome,
+    code,
+    status,
+    text,
+    rule: { file: 'auth.ini', section: 'main', key },
+  })
+  if (!attempt.protected)
+    return no('auth.tls-required', 538, '5.7.11', 'Encryption is required for AUTH: say STARTTLS first', 'require_tls')
+  if (attempt.inTransaction)
+    return no('auth.in-transaction', 503, '5.5.1', 'AUTH is not allowed inside a mail transaction', 'RFC 4954')
+  if (attempt.loggedIn) return no('auth.again', 503, '5.5.1', 'You are logged in already', 'RFC 4954')
+  return undefined
+}
