@@ -1,0 +1,239 @@
+// A real Haraka in a directory of its own: started, watched and stopped by pid.
+import { type ChildProcess, spawn } from 'node:child_process'
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { harakaScript, installHaraka } from './install'
+
+export { installHaraka } from './install'
+
+export interface HarakaOptions {
+  /** The lines of config/plugins. `fake_rdns` is added: there is no DNS in a test. */
+  plugins: string[]
+  /** Files by path under config/, e.g. `relay-guard/acl.ini`. */
+  files?: Record<string, string>
+  /** Local plugins by name: the source of plugins/NAME.js. */
+  localPlugins?: Record<string, string>
+  /** Worker processes; 0: one process without a master. */
+  nodes?: number
+  /** smtp.ini's `listen`; as it is not given, a free port on 127.0.0.1. */
+  listen?: string
+  /** Offer STARTTLS with a self-signed certificate. */
+  tls?: boolean
+  env?: Record<string, string>
+}
+
+export interface Haraka {
+  port: number
+  dir: string
+  pid: number
+  /** All that it has written to stdout and stderr. */
+  output(): string
+  /** The first line that matches, written before or after the call. Rejects after `ms` with the log's end. */
+  waitForLog(pattern: RegExp, ms?: number): Promise<string>
+  /** Writes a file under config/: at once (a rename), or in place as an editor does. */
+  write(file: string, text: string, how?: 'atomic' | 'in place'): void
+  /** The pids of the workers that live. */
+  workers(): number[]
+  /** Waits until nothing is left in the outbound queue. */
+  queueEmpty(ms?: number): Promise<void>
+  kill(signal: NodeJS.Signals): void
+  stop(): Promise<void>
+}
+
+/** What a Haraka that did not start has left. */
+export interface Failure {
+  code: number | null
+  output: string
+}
+
+class StartError extends Error {
+  constructor(readonly failure: Failure) {
+    super(`Haraka ended with status ${failure.code}:\n${failure.output}`)
+  }
+}
+
+// Last, so that it hides no look of ours at this hook.
+const fakeRdns = `exports.register = function () { this.register_hook('lookup_rdns', 'answer', 100) }
+exports.answer = (next) => next(OK, 'client.example')\n`
+
+const defaults: Record<string, string> = {
+  me: 'mx.local.test\n',
+  'log.ini': '[main]\nlevel=info\n',
+  'relay-guard/redis.ini': '[redis]\nenabled = false\n',
+}
+
+const running = new Set<{ child: ChildProcess; dir: string }>()
+process.on('exit', () => {
+  for (const { child, dir } of running) {
+    child.kill('SIGKILL')
+    rmSync(dir, { recursive: true, force: true })
+  }
+})
+
+/** A TCP port on 127.0.0.1 that nobody uses, below those that the kernel gives to clients. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000)
+    const server = createServer()
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+    })
+    if (free) return port
+  }
+}
+
+function put(file: string, text: string) {
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, text)
+}
+
+async function prepare(options: HarakaOptions, listen: string): Promise<string> {
+  const installed = await installHaraka()
+  const dir = mkdtempSync(join(tmpdir(), 'relay-guard-haraka-'))
+  cpSync(join(installed, 'config'), join(dir, 'config'), { recursive: true })
+  copyFileSync(join(installed, 'package.json'), join(dir, 'package.json'))
+  symlinkSync(join(installed, 'node_modules'), join(dir, 'node_modules'))
+  const lines = ['fake_rdns', ...(options.tls ? ['tls'] : []), ...options.plugins]
+  const files: Record<string, string> = {
+    ...defaults,
+    'smtp.ini': `listen=${listen}\nnodes=${options.nodes ?? 0}\n`,
+    plugins: `${lines.join('\n')}\n`,
+    ...options.files,
+  }
+  for (const [file, text] of Object.entries(files)) put(join(dir, 'config', file), text)
+  for (const [name, source] of Object.entries({ fake_rdns: fakeRdns, ...options.localPlugins })) {
+    put(join(dir, 'plugins', `${name}.js`), source)
+  }
+  return dir
+}
+
+/** Collects what a process writes, and answers questions about it. */
+function record(child: ChildProcess) {
+  let text = ''
+  child.stdout?.setEncoding('utf8').on('data', (part: string) => {
+    text += part
+  })
+  child.stderr?.setEncoding('utf8').on('data', (part: string) => {
+    text += part
+  })
+  const find = (pattern: RegExp) => text.split('\n').find((line) => pattern.test(line))
+  async function waitForLog(pattern: RegExp, ms = 10_000): Promise<string> {
+    for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) {
+      const line = find(pattern)
+      if (line !== undefined) return line
+    }
+    throw new Error(`no line ${pattern} in ${ms} ms; the log ends:\n${text.slice(-3000)}`)
+  }
+  return { output: () => text, waitForLog }
+}
+
+/** Resolves when it listens (each worker, if there are any); rejects with a StartError when it ends before. */
+async function untilListening(child: ChildProcess, output: () => string, nodes: number) {
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  const listening = async () => {
+    const pattern = nodes ? /worker \d+ listening on/g : /Listening on/g
+    const end = Date.now() + 30_000
+    while ((output().match(pattern)?.length ?? 0) < Math.max(1, nodes)) {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      if (Date.now() > end) throw new Error(`Haraka does not listen after 30 s:\n${output()}`)
+      await sleep(20)
+    }
+    return 'up'
+  }
+  const state = await Promise.race([listening(), ended.then(() => undefined)])
+  if (state !== 'up') throw new StartError({ code: await ended, output: output() })
+}
+
+/** Starts a Haraka and waits until it takes connections. Rejects with its output when it ends instead. */
+export async function startHaraka(options: HarakaOptions): Promise<Haraka> {
+  const listen = options.listen ?? `127.0.0.1:${await freePort()}`
+  const dir = await prepare(options, listen)
+  const child = spawn(process.execPath, [harakaScript, '-c', dir], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NODE_TEST_CONTEXT: '', ...options.env },
+  })
+  const handle = { child, dir }
+  running.add(handle)
+  const { output, waitForLog } = record(child)
+  const closed = new Promise((resolve) => child.once('close', resolve))
+  const workers = () =>
+    [...output().matchAll(/worker started.*?pid=(\d+)/g)].map(([, pid]) => Number(pid)).filter(isAlive)
+  async function stop() {
+    const left = workers()
+    child.kill('SIGTERM')
+    const forced = setTimeout(() => child.kill('SIGKILL'), 3000)
+    await closed
+    clearTimeout(forced)
+    for (const pid of left.filter(isAlive)) process.kill(pid, 'SIGKILL')
+    running.delete(handle)
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
+  }
+  try {
+    await untilListening(child, output, options.nodes ?? 0)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return {
+    port: Number(/:(\d+)/.exec(listen)?.[1]),
+    dir,
+    pid: child.pid ?? 0,
+    output,
+    waitForLog,
+    workers,
+    stop,
+    kill: (signal) => void child.kill(signal),
+    write: (file, text, how = 'atomic') => write(join(dir, 'config', file), text, how),
+    queueEmpty: (ms) => queueEmpty(join(dir, 'queue'), ms),
+  }
+}
+
+/** Starts a Haraka that is expected to refuse its configuration: its exit status and all that it wrote. */
+export async function startHarakaExpectingFailure(options: HarakaOptions): Promise<Failure> {
+  try {
+    const haraka = await startHaraka(options)
+    await haraka.stop()
+    throw new Error(`Haraka has started:\n${haraka.output()}`)
+  } catch (error) {
+    if (error instanceof StartError) return error.failure
+    throw error
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function write(file: string, text: string, how: 'atomic' | 'in place') {
+  if (how === 'in place') return put(file, text)
+  put(`${file}.new`, text)
+  renameSync(`${file}.new`, file)
+}
+
+async function queueEmpty(queue: string, ms = 15_000) {
+  const files = () => readdirSync(queue).filter((name) => name !== 'quarantine')
+  const end = Date.now() + ms
+  while (files().length) {
+    if (Date.now() > end) throw new Error(`still in the queue after ${ms} ms: ${files().join(', ')}`)
+    await sleep(25)
+  }
+}

@@ -1,0 +1,93 @@
+// A Haraka install as a user has it: `haraka -i`, then the packed package by npm. Made once a tarball, shared by all tests.
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+/** The project's root, seen from dist/test/support. */
+export const root = join(__dirname, '../../..')
+
+/** Haraka's own start script. Run by node itself, so that its pid is the one we started. */
+export const harakaScript = join(root, 'node_modules', 'Haraka', 'bin', 'haraka')
+
+function tarball(): string {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+  const file = join(root, `haraka-plugin-relay-guard-${version}.tgz`)
+  if (!existsSync(file)) throw new Error(`${file} is missing: make it with "npm run pack"`)
+  return file
+}
+
+/** A key, a certificate and known Diffie-Hellman parameters: without these Haraka computes its own, which takes a core for a while. */
+async function makeCertificate(config: string) {
+  const key = join(config, 'tls_key.pem')
+  const cert = join(config, 'tls_cert.pem')
+  const names = ['-subj', '/CN=mx.local.test', '-addext', 'subjectAltName=DNS:mx.local.test,IP:127.0.0.1']
+  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30']
+  await run('openssl', ['req', '-x509', ...kind, ...names, '-keyout', key, '-out', cert])
+  const group = ['-genparam', '-algorithm', 'DH', '-pkeyopt', 'group:modp_2048']
+  await run('openssl', ['genpkey', ...group, '-out', join(config, 'dhparams.pem')])
+}
+
+async function make(directory: string, packed: string) {
+  await run(process.execPath, [harakaScript, '-i', directory])
+  const options = ['--no-save', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts']
+  await run('npm', ['install', ...options, packed], { cwd: directory })
+  await makeCertificate(join(directory, 'config'))
+}
+
+const alive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Takes the lock (a directory that names its owner), or waits until its owner is done or dead. */
+async function lock(path: string): Promise<boolean> {
+  try {
+    mkdirSync(path)
+    writeFileSync(join(path, 'pid'), String(process.pid))
+    return true
+  } catch {
+    await sleep(100)
+    const owner = existsSync(join(path, 'pid')) ? Number(readFileSync(join(path, 'pid'), 'utf8')) : 0
+    if (owner && !alive(owner)) rmSync(path, { recursive: true, force: true })
+    return false
+  }
+}
+
+async function installOnce(): Promise<string> {
+  const packed = tarball()
+  const hash = createHash('sha256').update(readFileSync(packed)).digest('hex').slice(0, 16)
+  const ready = join(tmpdir(), `relay-guard-install-${hash}`)
+  while (!existsSync(ready)) {
+    if (!(await lock(`${ready}.lock`))) continue
+    try {
+      if (existsSync(ready)) break
+      const fresh = mkdtempSync(`${ready}-`)
+      await make(fresh, packed)
+      renameSync(fresh, ready)
+    } finally {
+      rmSync(`${ready}.lock`, { recursive: true, force: true })
+    }
+  }
+  return ready
+}
+
+let installed: Promise<string> | undefined
+
+/**
+ * The directory of an install with the packed package in its node_modules. Test files run side by side: the first
+ * makes it, the others wait. Rejects with npm's output when the package cannot be installed.
+ */
+export function installHaraka(): Promise<string> {
+  installed ??= installOnce()
+  return installed
+}
