@@ -80,23 +80,37 @@ export interface Connection {
   logcrit: Log
 }
 
-/** A message in Haraka's outbound queue. */
+/** A message in Haraka's outbound queue (its HMailItem). */
 export interface QueuedMail {
   todo: { domain: string; mail_from: Address; rcpt_to: Address[]; notes: Record<string, unknown> }
-  get_force_tls(mx: unknown): boolean
-  loginfo: Log
+  /** One for each part that still has to be dealt with; `discard` at none removes the queue file. */
+  refcount: number
+  /** Called with the hosts to try; ours to replace, so that our own client delivers. */
+  found_mx(hosts: unknown): Promise<void>
+  /** The message as in the queue file, dots stuffed. */
+  data_stream(): NodeJS.ReadableStream
+  split_to_new_recipients(recipients: Address[], why: string, done: (part: QueuedMail) => void): void
+  temp_fail(why: string): void
+  bounce(why: string): void
+  discard(): void
+  delivered(
+    ip: string,
+    port: number,
+    protocol: string,
+    host: string,
+    response: string,
+    ok: Address[],
+    later: Address[],
+    never: Address[],
+    secured: boolean,
+    authenticated: boolean,
+  ): void
   lognotice: Log
+  logerror: Log
 }
 
 export interface Outbound {
   send_trans_email(transaction: Transaction, done: (code: number, message?: string) => void): void
-  send_email(
-    from: string,
-    to: string,
-    contents: string,
-    done: (code: number, message?: string) => void,
-    options?: { notes?: unknown },
-  ): void
 }
 
 export interface Plugin {

@@ -14,7 +14,8 @@ const entryOf = (line: string): string => {
   return (comment < 0 ? line : line.slice(0, comment)).trim()
 }
 
-function* entries(text: Buffer | string, onEntry: OnEntry): Work<string[]> {
+/** The work of reading: `onEntry` for each entry, then the mistakes. */
+export function* entries(text: Buffer | string, onEntry: OnEntry): Work<string[]> {
   const bytes = typeof text === 'string' ? Buffer.from(text) : text
   const mistakes: string[] = []
   let more = 0

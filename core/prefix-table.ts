@@ -98,7 +98,8 @@ export class PrefixTableBuilder {
     ranges.count++
   }
 
-  private *work(): Work<PrefixTable> {
+  /** The work of building, for a caller that has more to do in the same slices. */
+  *work(): Work<PrefixTable> {
     const v4 = yield* sweep(this.v4, this.onSameSize)
     const v6 = yield* sweep(this.v6, this.onSameSize)
     return new PrefixTable(v4, v6)

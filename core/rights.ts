@@ -108,7 +108,8 @@ export function startAfresh(plugin: Plugin, connection: Connection): void {
 
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
-  if (!state) return { plugin: { name: '' } as Plugin, subject: '', standing: NOBODY, granted: false, ignored: false }
+  if (!state)
+    return { plugin: { name: '' } as Plugin, subject: '', standing: NOBODY, granted: false, ignored: false }
   if (state.subject === subjectOf(connection)) return state
   startAfresh(state.plugin, connection)
   return states.get(connection)!

@@ -1,9 +1,10 @@
 // auth.ini → AuthConfig
 import { normalAddress, normalDomain } from '../../core/address'
 import { Fields, fieldsOf, knownSections } from '../../core/fields'
-import { type PrefixTable, prefixList } from '../../core/prefix-list'
+import { prefixSet } from '../../core/prefix-set'
+import type { PrefixTable } from '../../core/prefix-table'
 import type { Reading } from '../../core/settings'
-import { parseHash, type PasswordHash } from './passwords'
+import { type PasswordHash, parseHash } from './passwords'
 
 const FILE = 'auth.ini'
 
@@ -23,7 +24,7 @@ export function readAuth({ sections, mistakes }: Reading): AuthConfig {
   const main = fieldsOf(FILE, sections, 'main', mistakes)
   const config: AuthConfig = {
     requireTls: main.flag('require_tls', true),
-    plaintextAllowed: prefixList(main, 'plaintext_allowed'),
+    plaintextAllowed: prefixSet(main, 'plaintext_allowed'),
     sender: main.choice('sender', 'address', ['any', 'domain', 'address']),
     realm: main.read('realm', '', (text) => text && normalDomain(text)),
     senders: new Map(),

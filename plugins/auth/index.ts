@@ -1,13 +1,13 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
-import { clean, answer, guarded } from '../../core/decision'
+import { answer, clean, guarded } from '../../core/decision'
 import { denyOwn } from '../../core/deny'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ours } from '../../core/ours'
 import { guardConnection, guardTransaction, userOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type AuthConfig, readAuth } from './config'
-import { identity, notYours, ownsSender, refuseAuth } from './policy'
 import { verify } from './passwords'
+import { identity, notYours, ownsSender, refuseAuth } from './policy'
 
 let auth: Setting<AuthConfig>
 
@@ -75,8 +75,9 @@ export const own_sender_again = guarded(function (this, next, connection) {
 
 function checkOwner(this: Plugin, next: Next, connection: Connection, sender: Address | undefined): void {
   const user = userOf(connection) ?? connection.notes.auth_user
-  if (!user || !sender || ownsSender(auth.value, user, sender, realm())) return next()
-  answer(this, next, connection, notYours(auth.value, clean(identity(user, realm()), 64), sender.address))
+  if (!user || !sender || ownsSender(auth.value, user, sender, realm())) next()
+  else
+    answer(this, next, connection, notYours(auth.value, clean(identity(user, realm()), 64), sender.address))
 }
 
 function protectedFrom(connection: Connection): boolean {
@@ -87,7 +88,13 @@ function protectedFrom(connection: Connection): boolean {
 /** auth_base's notes of a dialogue that is over: left there, the next base64 line would log in inside a transaction. */
 function forgetDialogue({ notes }: Connection): void {
   notes.authenticating = false
-  for (const name of ['auth_method', 'auth_ticket', 'auth_login_asked_login', 'auth_login_userlogin', 'auth_plain_asked_login'])
+  for (const name of [
+    'auth_method',
+    'auth_ticket',
+    'auth_login_asked_login',
+    'auth_login_userlogin',
+    'auth_plain_asked_login',
+  ])
     delete notes[name]
 }
 

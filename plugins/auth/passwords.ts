@@ -18,7 +18,11 @@ export function parseHash(text: string): PasswordHash {
   const cost = Number(ln)
   if (!salt || !hash || cost < 10 || cost > 20 || Number(r) < 1 || Number(p) < 1)
     throw new Error('is not a line of `relay-guard passwd NAME`')
-  return { options: options(cost, Number(r), Number(p)), salt: Buffer.from(salt, 'base64'), hash: Buffer.from(hash, 'base64') }
+  return {
+    options: options(cost, Number(r), Number(p)),
+    salt: Buffer.from(salt, 'base64'),
+    hash: Buffer.from(hash, 'base64'),
+  }
 }
 
 /** The text form for a new password, with a salt of its own. */
@@ -60,5 +64,7 @@ function options(ln: number, r: number, p: number): ScryptOptions {
 
 const derive = (password: string, salt: Buffer, length: number, how: ScryptOptions): Promise<Buffer> =>
   new Promise((resolve, reject) =>
-    scrypt(password.normalize('NFKC'), salt, length, how, (error, key) => (error ? reject(error) : resolve(key))),
+    scrypt(password.normalize('NFKC'), salt, length, how, (error, key) =>
+      error ? reject(error) : resolve(key),
+    ),
   )

@@ -28,7 +28,12 @@ export function ownsSender(
   return allowed.some((pattern) => {
     const at = pattern.lastIndexOf('@')
     if (pattern.slice(at + 1) !== host) return false
-    return at === 0 || config.sender === 'domain' || pattern.slice(0, at) === withoutTag(local) || pattern.slice(0, at) === local
+    return (
+      at === 0 ||
+      config.sender === 'domain' ||
+      pattern.slice(0, at) === withoutTag(local) ||
+      pattern.slice(0, at) === local
+    )
   })
 }
 
@@ -57,9 +62,21 @@ export function refuseAuth(attempt: AuthAttempt): Decision | undefined {
     rule: { file: 'auth.ini', section: 'main', key },
   })
   if (!attempt.protected)
-    return no('auth.tls-required', 538, '5.7.11', 'Encryption is required for AUTH: say STARTTLS first', 'require_tls')
+    return no(
+      'auth.tls-required',
+      538,
+      '5.7.11',
+      'Encryption is required for AUTH: say STARTTLS first',
+      'require_tls',
+    )
   if (attempt.inTransaction)
-    return no('auth.in-transaction', 503, '5.5.1', 'AUTH is not allowed inside a mail transaction', 'RFC 4954')
+    return no(
+      'auth.in-transaction',
+      503,
+      '5.5.1',
+      'AUTH is not allowed inside a mail transaction',
+      'RFC 4954',
+    )
   if (attempt.loggedIn) return no('auth.again', 503, '5.5.1', 'You are logged in already', 'RFC 4954')
   return undefined
 }

@@ -2,7 +2,11 @@
 import { unquoted } from '../../core/address'
 
 /** How an address asks for onward routing, in words for the reply; undefined where it does not. */
-export type Wrapping = 'a source route' | 'an encapsulated address' | 'routing characters' | 'a domain literal'
+export type Wrapping =
+  | 'a source route'
+  | 'an encapsulated address'
+  | 'routing characters'
+  | 'a domain literal'
 
 export interface Envelope {
   /** The path as the client wrote it: `<@a.example:user@b.example>`. */

@@ -22,7 +22,11 @@ export interface Accepted {
 export type Verdict = { accepted: Accepted; refused?: never } | { refused: Decision; accepted?: never }
 
 /** The relay decision for one recipient by itself. `relayRule`: what gives the client its right, if it has one. */
-export function judgeRecipient(config: DomainsConfig, address: Envelope, relayRule: Rule | undefined): Verdict {
+export function judgeRecipient(
+  config: DomainsConfig,
+  address: Envelope,
+  relayRule: Rule | undefined,
+): Verdict {
   if (address.host === '') return postmaster(config, address)
   const host = domainOf(address.host)
   const domain = host === undefined ? undefined : config.domains.find(host)
@@ -81,7 +85,11 @@ function postmaster(config: DomainsConfig, { user }: Envelope): Verdict {
 
 function isListed(recipients: Set<string>, { user }: Envelope, host: string): boolean {
   const local = unquoted(user).toLowerCase()
-  return local === 'postmaster' || recipients.has(`${local}@${host}`) || recipients.has(`${local.replace(/(?<=.)\+.*$/, '')}@${host}`)
+  return (
+    local === 'postmaster' ||
+    recipients.has(`${local}@${host}`) ||
+    recipients.has(`${local.replace(/(?<=.)\+.*$/, '')}@${host}`)
+  )
 }
 
 /** Who wrote MAIL FROM or From:, as far as it can be known. */
@@ -96,7 +104,10 @@ export interface Author {
 }
 
 /** The domain of ours that an address claims; a bare <postmaster> claims the first one. */
-export function claimed(config: DomainsConfig, { user, host }: { user: string; host: string }): Domain | undefined {
+export function claimed(
+  config: DomainsConfig,
+  { user, host }: { user: string; host: string },
+): Domain | undefined {
   if (host === '') return user === '' ? undefined : config.domains.first
   const name = domainOf(host)
   return name === undefined ? undefined : config.domains.find(name)
@@ -113,7 +124,12 @@ export function judgeSender(
   if (config.antiSpoof === 'off' || excused(author)) return undefined
   const domain = claimed(config, sender)
   if (!domain || (author.spfPass !== undefined && author.spfPass === domainOf(sender.host))) return undefined
-  return forged('sender.forged', `<${sender.user}${sender.host && `@${sender.host}`}>`, config.antiSpoof, 'anti_spoof')
+  return forged(
+    'sender.forged',
+    `<${sender.user}${sender.host && `@${sender.host}`}>`,
+    config.antiSpoof,
+    'anti_spoof',
+  )
 }
 
 /** The same for From: addresses. An SPF pass excuses them only where it was for the same domain of ours. */
@@ -128,7 +144,9 @@ export function judgeFrom(
     const domain = claimed(config, address)
     return domain !== undefined && domain !== passed
   })
-  return liar && forged('from.forged', `From: ${liar.user}@${liar.host}`, config.antiSpoofFrom, 'anti_spoof_from')
+  return (
+    liar && forged('from.forged', `From: ${liar.user}@${liar.host}`, config.antiSpoofFrom, 'anti_spoof_from')
+  )
 }
 
 function forged(outcome: string, who: string, action: 'reject' | 'tag', key: string): Decision {

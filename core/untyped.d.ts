@@ -1,0 +1,18 @@
+// What we use of packages that ship no types, or none for CommonJS.
+
+declare module 'haraka-net-utils' {
+  /** The MX records of a domain, or its own address where it has none (RFC 5321 5.1). Rejects with DNS errors. */
+  export function get_mx(domain: string): Promise<{ exchange: string; priority: number }[]>
+}
+
+declare module '@haraka/email-address' {
+  interface HeaderAddress {
+    user?: string
+    host?: string
+  }
+  /** The addresses of a header field. Throws where it cannot be parsed. */
+  export function parseHeader(
+    value: string,
+    options: { startAt: 'from' },
+  ): (HeaderAddress | { addresses: HeaderAddress[] })[]
+}

@@ -1,0 +1,148 @@
+// acl.ini → AclConfig: three tables of addresses, and the listeners that give a right by themselves.
+import { isIP } from 'node:net'
+import type { Rule } from '../../core/decision'
+import { type Fields, fieldsOf, knownSections } from '../../core/fields'
+import type { IniSection } from '../../core/ini'
+import type { Range } from '../../core/prefix'
+import { entries } from '../../core/prefix-list'
+import { parsePrefix } from '../../core/prefix-set'
+import { PrefixTable, PrefixTableBuilder } from '../../core/prefix-table'
+import type { Reading } from '../../core/settings'
+import type { Work } from '../../core/slices'
+
+const FILE = 'acl.ini'
+const LISTS = ['reject', 'never', 'relay'] as const
+
+/** One list, and what its entries say. An entry's number in the table leads back to its line. */
+export interface AclList {
+  table: PrefixTable
+  describe(number: number): { rule: Rule; label: string; off: boolean }
+}
+
+export interface Listener {
+  ip: string
+  /** undefined: any port. */
+  port?: number
+  /** undefined: from anywhere. */
+  from?: PrefixTable
+  rule: Rule
+}
+
+export type AclConfig = Record<(typeof LISTS)[number], AclList> & { listeners: Listener[] }
+
+export function* readAcl(reading: Reading): Work<AclConfig> {
+  const { sections, mistakes } = reading
+  knownSections(FILE, sections, [...LISTS, 'listener', 'files'], mistakes)
+  const files = fieldsOf(FILE, sections, 'files', mistakes)
+  const lists = {} as AclConfig
+  for (const name of LISTS) lists[name] = yield* readList(name, reading, files)
+  files.done()
+  const listeners = sections.find((section) => section.name === 'listener')
+  return { ...lists, listeners: listeners ? readListeners(listeners, reading) : [] }
+}
+
+interface Written {
+  key: string
+  label: string
+  off: boolean
+}
+
+/** The entries of a section take the first numbers, then each file takes as many as it has lines. */
+function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields): Work<AclList> {
+  const { sections, mistakes } = reading
+  const wrong = (key: string, text: string) => mistakes.push({ file: FILE, section: name, key, text })
+  const written: Written[] = []
+  const parts: { path: string; base: number }[] = []
+  const describe = (number: number) => {
+    const own = written[number]
+    const part = [...parts].reverse().find(({ base }) => base <= number)
+    const rule: Rule = own
+      ? { file: FILE, section: name, key: own.key }
+      : { file: FILE, section: 'files', key: `${name}[] = ${part?.path} line ${number - (part?.base ?? 0)}` }
+    return { rule, label: own?.label ?? '', off: own?.off ?? false }
+  }
+  const builder = new PrefixTableBuilder((a, b) => {
+    const [one, two] = [describe(a), describe(b)]
+    // Lists from elsewhere repeat themselves, and a line written by hand carves its exception out of them.
+    if (one.rule.section === 'files' || two.rule.section === 'files') return
+    if (one.off === two.off) wrong(two.rule.key, `says the same as ${one.rule.key}`)
+    else wrong(two.rule.key, `contradicts ${one.rule.key}, which has as many addresses`)
+  })
+  for (const { key, value = '' } of sections.find((s) => s.name === name)?.entries ?? []) {
+    const range = attempt(key, (text) => wrong(key, text))
+    const off = /^off$/i.test(value)
+    if (range) builder.add(range, written.push({ key, label: off ? '' : value, off }) - 1)
+  }
+  let base = written.length
+  for (const path of files.list(name, (text) => text)) {
+    parts.push({ path, base })
+    base += (yield* readFile(path, reading, base, builder)) + 1
+  }
+  return { table: yield* builder.work(), describe }
+}
+
+function* readFile(
+  path: string,
+  { open, mistakes }: Reading,
+  base: number,
+  builder: PrefixTableBuilder,
+): Work<number> {
+  const wrong = (text: string) => mistakes.push({ file: FILE, section: 'files', key: path, text })
+  let lines = 0
+  try {
+    const found = yield* entries(open(path), (line, entry) => {
+      lines = line
+      builder.add(parsePrefix(entry), base + line)
+    })
+    for (const text of found) wrong(text)
+  } catch (error) {
+    wrong(`cannot be read: ${(error as Error).message}`)
+  }
+  return lines
+}
+
+function attempt(text: string, wrong: (text: string) => void): Range | undefined {
+  try {
+    return parsePrefix(text)
+  } catch (error) {
+    wrong((error as Error).message)
+    return undefined
+  }
+}
+
+function readListeners(section: IniSection, { mistakes }: Reading): Listener[] {
+  const seen = new Set<string>()
+  return section.entries.flatMap(({ key, value = '' }) => {
+    const wrong = (text: string) => mistakes.push({ file: FILE, section: section.name, key, text })
+    const [, bracketed, plain, port] =
+      /^(?:\[([^\]]+)\]|([\d.]+|[\da-f:]+(?=$)))(?::(\d{1,5}))?$/i.exec(key) ?? []
+    const ip = bracketed ?? plain ?? ''
+    if (
+      !isIP(ip) ||
+      (bracketed && isIP(bracketed) !== 6) ||
+      Number(port ?? 1) < 1 ||
+      Number(port ?? 1) > 65535
+    ) {
+      wrong('is not a local address; allowed are ADDRESS, ADDRESS:PORT and [IPv6]:PORT')
+      return []
+    }
+    if (seen.has(key)) wrong('is given twice')
+    seen.add(key)
+    // Anything else would be a right for everybody, for want of a word spelled right.
+    if (value !== '' && !/^from\s+\S/i.test(value)) wrong(`"${value}" is not "from SUBNET"`)
+    const ranges = (/^from\s+(.+)$/i.exec(value)?.[1] ?? '')
+      .split(',')
+      .map((text) => text.trim())
+      .filter((text) => text !== '')
+      .map((text) => attempt(text, (problem) => wrong(`${text}: ${problem}`)))
+      .filter((range) => range !== undefined)
+    return [
+      {
+        ip: ip.toLowerCase(),
+        ...(port && { port: Number(port) }),
+        ...(ranges.length > 0 && { from: PrefixTable.of(ranges) }),
+        rule: { file: FILE, section: section.name, key },
+      },
+    ]
+  })
+}

@@ -1,0 +1,52 @@
+// relay-guard/acl: who this client is, by its address and the address that it connected to. See docs/acl.md.
+import { answer, guarded, record } from '../../core/decision'
+import { denyOwn } from '../../core/deny'
+import type { Connection, Next, Plugin } from '../../core/haraka'
+import { guardConnection, guardTransaction, mayRelay, setClassifier, standingOf } from '../../core/rights'
+import { Setting, settled } from '../../core/settings'
+import { runAtOnce, runInSlices } from '../../core/slices'
+import { type AclConfig, readAcl } from './config'
+import { greet, standing } from './policy'
+
+export function register(this: Plugin): void {
+  const acl = new Setting<AclConfig>(this, 'acl.ini', {
+    read: (reading) => runAtOnce(readAcl(reading)),
+    sliced: (reading) => runInSlices(readAcl(reading)),
+  })
+  setClassifier((client) => standing(acl.value, client))
+  this.register_hook('connect_init', 'take_over', -100)
+  // lookup_rdns is the first hook that can refuse, before DNS is asked; XCLIENT may come back at connect.
+  this.register_hook('lookup_rdns', 'reject', -100)
+  this.register_hook('connect', 'reject', -100)
+  this.register_hook('connect', 'skip_checks', -90)
+  this.register_hook('mail', 'take_over_transaction', -100)
+  this.register_hook('deny', 'deny_own', -100)
+  settled(this)
+}
+
+export const deny_own = denyOwn
+
+/** Also after a PROXY line: a connection that has been here before is another client's now. */
+export function take_over(this: Plugin, next: Next, connection: Connection): void {
+  guardConnection(this, connection)
+  next()
+}
+
+export const reject = guarded(function (this, next, connection) {
+  guardConnection(this, connection)
+  const decision = greet(standingOf(connection), connection.remote.ip)
+  if (decision && decision.code >= 400) return answer(this, next, connection, decision)
+  next()
+})
+
+/** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */
+export const skip_checks = guarded(function (this, next, connection) {
+  const decision = greet(standingOf(connection), connection.remote.ip)
+  if (decision) record(this, connection, decision)
+  next(mayRelay(connection) ? OK : CONT)
+})
+
+export function take_over_transaction(this: Plugin, next: Next, connection: Connection): void {
+  guardTransaction(this, connection)
+  next()
+}

@@ -1,0 +1,38 @@
+// Who a client is: reject beats never, never beats relay and listener.
+import type { Decision } from '../../core/decision'
+import type { Client, Standing } from '../../core/rights'
+import type { AclConfig, AclList } from './config'
+
+export function standing(config: AclConfig, client: Client): Standing {
+  for (const name of ['reject', 'never', 'relay'] as const) {
+    const found = inList(config[name], client.ip)
+    if (found) return { class: name, ...found }
+  }
+  const listener = config.listeners.find(
+    ({ ip, port, from }) =>
+      ip === client.localIp &&
+      (port === undefined || port === client.localPort) &&
+      (from === undefined || from.lookup(client.ip) >= 0),
+  )
+  return listener ? { class: 'relay', rule: listener.rule } : { class: 'nobody' }
+}
+
+/** The entry with the fewest addresses decides; `off` carves an exception out of a larger one. */
+function inList({ table, describe }: AclList, ip: string) {
+  const number = table.lookup(ip)
+  if (number < 0) return undefined
+  const { rule, label, off } = describe(number)
+  return off ? undefined : { rule, label }
+}
+
+/** What is said of a client at connect; undefined for nobody in particular. */
+export function greet({ class: kind, rule, label }: Standing, ip: string): Decision | undefined {
+  if (kind === 'nobody' || !rule) return undefined
+  const because = label ? `: ${label}` : ''
+  if (kind !== 'reject') {
+    const text = kind === 'never' ? `${ip} may never relay${because}` : `${ip} may relay${because}`
+    return { outcome: `connection.${kind}`, code: 220, status: '2.0.0', text, rule }
+  }
+  const text = `${ip} is not welcome here${because}`
+  return { outcome: 'connection.rejected', code: 554, status: '5.7.1', text, rule, close: true }
+}

@@ -1,0 +1,143 @@
+// domains.ini → DomainsConfig
+import { join } from 'node:path'
+import { normalAddress, normalDomain, unquoted } from '../../core/address'
+import { Fields, fieldsOf } from '../../core/fields'
+import { nearest } from '../../core/ini'
+import type { OwnListener } from '../../core/listeners'
+import type { Route } from '../../core/next-hop/route'
+import { prefixSet } from '../../core/prefix-set'
+import type { PrefixTable } from '../../core/prefix-table'
+import { harakaDir, type Reading } from '../../core/settings'
+import { readRoute, readSmarthost } from './routes'
+import { type Domain, DomainTable } from './table'
+
+const FILE = 'domains.ini'
+
+export interface DomainsConfig {
+  domains: DomainTable
+  antiSpoof: 'reject' | 'tag' | 'off'
+  antiSpoofFrom: 'reject' | 'tag' | 'off'
+  spoofAllowed: PrefixTable
+  /** Where <postmaster> without a domain goes; undefined where no domain is ours. */
+  postmaster?: { user: string; host: string }
+  bounce: 'verified' | 'send' | 'drop'
+  smarthost?: Route
+  /** The longest that a next hop may take for its last answer, ms. */
+  longestFinal: number
+}
+
+/** What a reader needs of the world: where this server listens, and its name. */
+export interface World {
+  ownListener: OwnListener
+  hostName: string
+}
+
+export function readDomains(reading: Reading, world: World): DomainsConfig {
+  const { sections, mistakes } = reading
+  const main = fieldsOf(FILE, sections, 'main', mistakes)
+  const smarthost = readSmarthost(main, world.ownListener)
+  const postmasterText = main.text('postmaster')
+  const hostList = main.flag('host_list', false)
+  const config: DomainsConfig = {
+    domains: new DomainTable(),
+    antiSpoof: main.choice('anti_spoof', 'reject', ['reject', 'tag', 'off']),
+    antiSpoofFrom: main.choice('anti_spoof_from', 'tag', ['reject', 'tag', 'off']),
+    spoofAllowed: prefixSet(main, 'spoof_allowed'),
+    bounce: main.choice('bounce', 'verified', ['verified', 'send', 'drop']),
+    longestFinal: 0,
+    ...(smarthost && { smarthost }),
+  }
+  main.done()
+  for (const section of sections) {
+    if (section.name === 'main') continue
+    const domain = readDomain(new Fields(FILE, section, mistakes), world)
+    if (domain && !config.domains.add(domain)) {
+      mistakes.push({ file: FILE, section: section.name, key: '', text: `${domain.name} is there already` })
+    }
+  }
+  if (hostList) readHostList(reading, config.domains)
+  const finals = config.domains.all().map(({ route }) => route?.timeoutFinal ?? 0)
+  config.longestFinal = Math.max(0, ...finals)
+  const postmaster = readPostmaster(main, postmasterText, config.domains)
+  return { ...config, ...(postmaster && { postmaster }) }
+}
+
+function readDomain(fields: Fields, world: World): Domain | undefined {
+  let name: string
+  try {
+    name = normalDomain(fields.name)
+  } catch (error) {
+    const near = nearest(fields.name, ['main'])
+    fields.wrong('', near ? `is not a domain; did you mean [${near}]?` : (error as Error).message)
+    return undefined
+  }
+  const delivery = fields.choice('delivery', 'forward', ['forward', 'queue', 'plugin'])
+  const route = readRoute(fields, name, world.ownListener, world.hostName)
+  const domain: Domain = {
+    name,
+    file: FILE,
+    section: fields.name,
+    subdomains: fields.flag('subdomains', false),
+    delivery,
+    verify: fields.choice('verify', 'callout', ['callout', 'none']),
+    routingCharacters: fields.choice('routing_characters', 'reject', ['reject', 'allow']),
+    ...(route && { route }),
+  }
+  const recipients = fields.list('recipients', normalAddress)
+  if (fields.has('recipients')) domain.recipients = new Set(recipients)
+  const isHere = (address: string) =>
+    address.endsWith(`@${name}`) || (domain.subdomains && address.endsWith(`.${name}`))
+  const elsewhere = recipients.find((address) => !isHere(address))
+  if (elsewhere) fields.wrong('recipients', `${elsewhere} is not in ${name}`)
+  if (!route && delivery !== 'plugin' && !fields.has('next_hop'))
+    fields.wrong('next_hop', 'is missing; write smtp://HOST, lmtp:unix:PATH, … or delivery = plugin')
+  if (route && delivery === 'plugin') fields.wrong('next_hop', 'has no meaning with delivery = plugin')
+  fields.done()
+  return domain
+}
+
+/** Haraka's config/host_list, a domain a line: domains whose mail other queue plugins take. */
+function readHostList({ open, mistakes }: Reading, domains: DomainTable): void {
+  const wrong = (key: string, text: string) => mistakes.push({ file: 'host_list', section: '', key, text })
+  let text = ''
+  try {
+    text = open(join(harakaDir(), 'config', 'host_list')).toString('utf8')
+  } catch (error) {
+    wrong('', `cannot be read: ${(error as Error).message}`)
+  }
+  for (const [index, raw] of text.split(/\r?\n/).entries()) {
+    const line = raw.replace(/[#;].*$/, '').trim()
+    if (line === '') continue
+    try {
+      domains.add({
+        name: normalDomain(line),
+        file: 'host_list',
+        section: line,
+        subdomains: false,
+        delivery: 'plugin',
+        verify: 'none',
+        routingCharacters: 'reject',
+      })
+    } catch (error) {
+      wrong(`line ${index + 1}`, (error as Error).message)
+    }
+  }
+}
+
+function readPostmaster(
+  main: Fields,
+  text: string,
+  domains: DomainTable,
+): { user: string; host: string } | undefined {
+  const { first } = domains
+  if (text === '') return first && { user: 'postmaster', host: first.name }
+  try {
+    const address = normalAddress(text)
+    const host = address.slice(address.lastIndexOf('@') + 1)
+    if (!domains.find(host)) main.wrong('postmaster', `${address} is in none of our domains`)
+    return { user: unquoted(text.slice(0, text.lastIndexOf('@'))), host }
+  } catch (error) {
+    main.wrong('postmaster', (error as Error).message)
+    return undefined
+  }
+}

@@ -1,0 +1,79 @@
+// delivery = forward: the next hop is asked at RCPT on the connection that then delivers, and its answers are ours.
+import type { Decision } from '../../core/decision'
+import type { Address, MessageStream, Transaction } from '../../core/haraka'
+import type { NextHopClient } from '../../core/next-hop/client'
+import type { Delivery } from '../../core/next-hop/delivery'
+import type { Outcome, Reply } from '../../core/next-hop/reply'
+import { giveUp, stateOf, type Way } from './envelope'
+import { ruleOf } from './policy'
+
+/** An address as the next hop is told it: as the client wrote it, its host in ASCII. */
+export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${user}@${host}`)
+
+/** Asks the next hop for one recipient. The answer is the client's, an acceptance too. */
+export async function ask(
+  client: NextHopClient,
+  transaction: Transaction,
+  way: Way,
+  recipient: Address,
+): Promise<Decision> {
+  const state = stateOf(transaction)
+  if (state.next && state.next.route.key !== way.domain.route?.key) giveUp(transaction)
+  state.next ??= openFor(client, transaction, way)
+  const reply = await state.next.rcpt(wire(recipient))
+  return decide(reply, way, isYes(reply) ? 'recipient.accepted' : 'recipient')
+}
+
+/**
+ * Makes what the next hop holds equal what we accepted: a recipient that something else refused after the next hop had
+ * said yes is taken back there. Returns the first recipient that it refuses now, if any.
+ */
+export async function match(
+  client: NextHopClient,
+  transaction: Transaction,
+  way: Way,
+): Promise<Decision | undefined> {
+  const state = stateOf(transaction)
+  state.next ??= openFor(client, transaction, way)
+  const outcomes = await state.next.hold(transaction.rcpt_to.map(wire))
+  const no = outcomes.find(({ reply }) => !isYes(reply))
+  return no && decide(no.reply, way, 'message')
+}
+
+/** Hands the message over. SMTP has one answer for all recipients, LMTP one each (RFC 2033 4.2). */
+export async function send(transaction: Transaction): Promise<Outcome[]> {
+  const { next } = stateOf(transaction)
+  if (!next) return []
+  const outcomes = await next.send((body, signal) => {
+    signal.addEventListener('abort', () => transaction.message_stream.unpipe(), { once: true })
+    pour(transaction.message_stream, body)
+  })
+  delete stateOf(transaction).next
+  return outcomes
+}
+
+function pour(stream: MessageStream, body: NodeJS.WritableStream): void {
+  stream.pipe(body, { dot_stuffed: true })
+}
+
+function openFor(client: NextHopClient, transaction: Transaction, { domain }: Way): Delivery {
+  const { parameters } = stateOf(transaction)
+  const size = Number(parameters['SIZE'])
+  return client.open(domain.route!, {
+    mailFrom: wire(transaction.mail_from),
+    eightBit: parameters['BODY']?.toUpperCase() === '8BITMIME',
+    ...(size > 0 && Number.isSafeInteger(size) && { size }),
+  })
+}
+
+export const isYes = ({ code }: { code: number }): boolean => code >= 200 && code < 300
+
+/** The next hop's own answer, in our words only where it gave none. `what`: the outcome's first half. */
+export function decide(reply: Reply, { domain }: Way, what: string): Decision {
+  const { code, text } = reply
+  const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
+  const outcome = isYes(reply)
+    ? what
+    : `${what}.${!reply.answered ? 'no-answer' : code < 500 ? 'next-hop-deferred' : 'next-hop-refused'}`
+  return { outcome, code, status, text, rule: ruleOf(domain, 'next_hop') }
+}

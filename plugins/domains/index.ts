@@ -1,0 +1,71 @@
+// relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
+// See docs/domains.md.
+import { denyOwn } from '../../core/deny'
+import type { Connection, Next, Plugin } from '../../core/haraka'
+import { ownListeners } from '../../core/listeners'
+import { NextHopClient } from '../../core/next-hop/client'
+import { ours } from '../../core/ours'
+import { guardConnection } from '../../core/rights'
+import { Setting, settled } from '../../core/settings'
+import { type DomainsConfig, readDomains } from './config'
+import { giveUp } from './envelope'
+import { live } from './live'
+import { HOOK_TIMEOUT } from './queue'
+
+export { judge_message, last_look } from './data'
+export { begin, judge_sender } from './mail'
+export { bounce, hand_over, hand_over_relayed, nobody_took_it, route } from './queue'
+export { accept_ours, ask_next_hop, judge_recipient, last_word } from './rcpt'
+
+/** What the queue may wait for a place at a next hop, ms. */
+const QUEUE_BUDGET = 300_000
+
+export function register(this: Plugin): void {
+  const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
+  const hostName = String(this.config.get('me') ?? '') || 'localhost'
+  const ownListener = ownListeners(smtp)
+  live.inactivity = (Number(smtp['inactivity_timeout']) || 300) * 1000
+  this.timeout = HOOK_TIMEOUT
+  live.domains = new Setting<DomainsConfig>(this, 'domains.ini', {
+    read: (reading) => readDomains(reading, { ownListener, hostName }),
+  })
+  live.client = new NextHopClient({ name: hostName, ownListener })
+  live.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
+  ours.firstDomain = () => live.domains.value.domains.first?.name
+
+  this.register_hook('connect_init', 'take_over', -100)
+  this.register_hook('mail', 'begin', -100)
+  this.register_hook('mail', 'judge_sender', 100)
+  this.register_hook('rcpt', 'judge_recipient', -100)
+  this.register_hook('rcpt', 'accept_ours', 100)
+  this.register_hook('rcpt_ok', 'last_word', -100)
+  this.register_hook('rcpt_ok', 'ask_next_hop', 100)
+  this.register_hook('data', 'last_look', -100)
+  this.register_hook('data_post', 'judge_message')
+  this.register_hook('queue', 'hand_over', -50)
+  this.register_hook('queue', 'nobody_took_it', 100)
+  this.register_hook('queue_outbound', 'hand_over_relayed', -50)
+  this.register_hook('queue_outbound', 'nobody_took_it', 100)
+  this.register_hook('get_mx', 'route', -100)
+  this.register_hook('bounce', 'bounce', -100)
+  this.register_hook('reset_transaction', 'reset', -100)
+  this.register_hook('deny', 'deny_own', -100)
+  settled(this)
+}
+
+export const deny_own = denyOwn
+
+export function shutdown(): void {
+  void live.client.closeAll()
+  void live.queueClient.closeAll()
+}
+
+export function take_over(this: Plugin, next: Next, connection: Connection): void {
+  guardConnection(this, connection)
+  next()
+}
+
+export function reset(this: Plugin, next: Next, connection: Connection): void {
+  giveUp(connection.transaction)
+  next()
+}

@@ -1,0 +1,28 @@
+// What a running server holds: the configuration in force and the connections to next hops.
+import type { Address, Connection } from '../../core/haraka'
+import type { NextHopClient } from '../../core/next-hop/client'
+import { mayRelay, relayRule } from '../../core/rights'
+import type { Setting } from '../../core/settings'
+import type { DomainsConfig } from './config'
+import { type Way, wayOf } from './envelope'
+import { judgeRecipient, type Verdict } from './policy'
+
+export interface Live {
+  domains: Setting<DomainsConfig>
+  /** For clients that wait. */
+  client: NextHopClient
+  /** For the queue, which has time. */
+  queueClient: NextHopClient
+  /** How long Haraka lets a client be silent, ms. */
+  inactivity: number
+}
+
+/** Filled by `register`, before any hook runs. */
+export const live = {} as Live
+
+export const judge = (connection: Connection, recipient: Address): Verdict =>
+  judgeRecipient(live.domains.value, recipient, mayRelay(connection) ? relayRule(connection) : undefined)
+
+/** The way to the next hop of a client that may not relay; the others' mail goes through the queue. */
+export const wayFor = (connection: Connection, domain: Way['domain'] | undefined): Way | undefined =>
+  domain && !mayRelay(connection) ? wayOf(domain) : undefined
