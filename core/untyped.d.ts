@@ -2,7 +2,9 @@
 
 declare module 'haraka-net-utils' {
   /** The MX records of a domain, or its own address where it has none (RFC 5321 5.1). Rejects with DNS errors. */
-  export function get_mx(domain: string): Promise<{ exchange: string; priority: number }[]>
+  function get_mx(domain: string): Promise<{ exchange: string; priority: number }[]>
+  const netUtils: { get_mx: typeof get_mx }
+  export default netUtils
 }
 
 declare module '@haraka/email-address' {

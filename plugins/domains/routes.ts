@@ -2,7 +2,6 @@
 
 import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
-import * as netUtils from 'haraka-net-utils'
 import type { Fields } from '../../core/fields'
 import type { OwnListener } from '../../core/listeners'
 import { type NextHop, parseNextHop, printNextHop } from '../../core/next-hop/address'
@@ -56,6 +55,7 @@ function readHop(text: string, own: OwnListener): NextHop {
 
 /** The domain's own MX hosts that are preferred to this one; all of them where this one is none (RFC 5321 5.1). */
 async function betterMx(domain: string, hostName: string): Promise<NextHop[]> {
+  const { default: netUtils } = await import('haraka-net-utils')
   const all = [...(await netUtils.get_mx(domain))].sort((a, b) => a.priority - b.priority)
   const local = new Set(
     Object.values(networkInterfaces()).flatMap((each) => each?.map(({ address }) => address) ?? []),

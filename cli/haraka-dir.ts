@@ -1,0 +1,39 @@
+// Haraka's directory, read as the server reads it.
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseIni } from '../core/ini'
+import { ownListeners } from '../core/listeners'
+import type { World } from '../plugins/domains/config'
+
+/** Throws Error where this is none. */
+export function harakaAt(dir: string): void {
+  if (!existsSync(join(dir, 'config', 'plugins'))) {
+    throw new Error(`${dir} is not Haraka's directory (there is no config/plugins); name it with -c DIR`)
+  }
+  process.env['HARAKA'] = dir
+}
+
+const read = (dir: string, file: string): string => {
+  const path = join(dir, 'config', file)
+  return existsSync(path) ? readFileSync(path, 'utf8') : ''
+}
+
+/** The lines of config/plugins, without the prefix that Haraka drops too. */
+export const pluginLines = (dir: string): string[] =>
+  read(dir, 'plugins')
+    .split(/\r?\n/)
+    .map((line) =>
+      line
+        .replace(/#.*$/, '')
+        .trim()
+        .replace(/^haraka-plugin-/, ''),
+    )
+    .filter((line) => line !== '')
+
+/** Where this Haraka listens, and its name. */
+export function worldOf(dir: string): World {
+  const smtp = parseIni('smtp.ini', read(dir, 'smtp.ini') || '[main]', [])
+  const main = smtp.find(({ name }) => name === 'main')?.entries ?? []
+  const values = Object.fromEntries(main.map(({ key, value }) => [key, value]))
+  return { ownListener: ownListeners(values), hostName: read(dir, 'me').trim() || 'localhost' }
+}
