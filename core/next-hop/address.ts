@@ -1,0 +1,99 @@
+// A next hop as the operator writes it: smtp://host:25, smtps://, lmtp://, lmtp:unix:/path.
+import { isIP, isIPv6 } from 'node:net'
+import { domainToASCII } from 'node:url'
+
+export interface NextHop {
+  protocol: 'smtp' | 'lmtp'
+  /** TLS from the first byte (smtps), without STARTTLS (RFC 8314 3). */
+  implicitTls: boolean
+  /** A name in ASCII, an IPv4 or an IPv6 address without brackets; `localhost` for a unix socket. */
+  host: string
+  /** 0 for a unix socket. */
+  port: number
+  /** The unix socket. */
+  path?: string
+  user?: string
+  password?: string
+}
+
+const ALLOWED = 'allowed are smtp://HOST[:PORT], smtps://HOST[:PORT], lmtp://HOST[:PORT] and lmtp:unix:/PATH'
+const PORTS: Record<string, number> = { smtp: 25, smtps: 465, lmtp: 24 }
+
+/**
+ * Reads `smtp://host[:25]`, `smtps://host[:465]`, `lmtp://host[:24]` or `lmtp:unix:/path`; `user:password@` may stand
+ * before the host, percent-encoded, and IPv6 stands in brackets.
+ * Throws an Error that says what is wrong and what is allowed, and never shows a password.
+ */
+export function parseNextHop(text: string): NextHop {
+  const fail = (problem: string): never => {
+    throw new Error(`"${text.replace(/\/\/.*@/, '//...@')}": ${problem}; ${ALLOWED}`)
+  }
+  const unix = /^lmtp:unix:(.*)$/i.exec(text)
+  if (unix) {
+    const path = unix[1] ?? ''
+    if (!path.startsWith('/') || path.includes('\0')) fail('the path of a unix socket must be absolute')
+    return { protocol: 'lmtp', implicitTls: false, host: 'localhost', port: 0, path }
+  }
+  const [, scheme = '', rest = ''] = /^([a-z]+):\/\/(.*)$/i.exec(text) ?? fail('not a next hop')
+  const name = scheme.toLowerCase()
+  const defaultPort = Object.hasOwn(PORTS, name) ? PORTS[name] : undefined
+  if (defaultPort === undefined) return fail(`unknown scheme ${scheme}`)
+  const at = rest.lastIndexOf('@')
+  const target = rest.slice(at + 1)
+  if (/[/?#]/.test(target)) fail('no path, query or fragment may follow the host')
+  const parts =
+    /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(.*))?$/.exec(target) ??
+    fail('unreadable host (IPv6 stands in brackets)')
+  return {
+    protocol: name === 'lmtp' ? 'lmtp' : 'smtp',
+    implicitTls: name === 'smtps',
+    host: parts[1] === undefined ? readHost(parts[2] ?? '', fail) : readIpv6(parts[1], fail),
+    port: parts[3] === undefined ? defaultPort : readPort(parts[3], fail),
+    ...(at >= 0 && readLogin(rest.slice(0, at), fail)),
+  }
+}
+
+/** The text of a next hop, without its password. */
+export function printNextHop(hop: NextHop): string {
+  if (hop.path !== undefined) return `lmtp:unix:${hop.path}`
+  const scheme = hop.implicitTls ? 'smtps' : hop.protocol
+  return `${scheme}://${hop.user === undefined ? '' : `${encodeURIComponent(hop.user)}@`}${printHost(hop)}`
+}
+
+/** Where a next hop is, for replies and logs: `host:port`, or the path of a unix socket. */
+export const printHost = ({ path, host, port }: NextHop): string =>
+  path ?? `${isIPv6(host) ? `[${host}]` : host}:${port}`
+
+type Fail = (problem: string) => never
+
+function readHost(text: string, fail: Fail): string {
+  if (!text) return fail('the host is missing')
+  const host = domainToASCII(text).replace(/\.$/, '')
+  if (!/^(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(host) || host.length > 253) fail(`bad host name ${text}`)
+  if (/^[\d.]+$/.test(text) && isIP(text) !== 4) fail(`bad address ${text}`)
+  return host
+}
+
+const readIpv6 = (text: string, fail: Fail): string =>
+  isIPv6(text) ? text.toLowerCase() : fail(`[${text}] is not an IPv6 address`)
+
+function readPort(text: string, fail: Fail): number {
+  const port = Number(text)
+  return /^\d{1,5}$/.test(text) && port >= 1 && port <= 65535
+    ? port
+    : fail(`bad port "${text}", 1 to 65535 is allowed`)
+}
+
+function readLogin(text: string, fail: Fail): { user: string; password: string } {
+  const [, user = '', password = ''] =
+    /^([^:]*):(.*)$/.exec(text) ?? fail('a user needs a password, as user:password@')
+  try {
+    const login = { user: decodeURIComponent(user), password: decodeURIComponent(password) }
+    // AUTH PLAIN separates by NUL (RFC 4616).
+    if (!login.user || /[\0\r\n]/.test(login.user + login.password)) return fail('bad user or password')
+    return login
+  } catch (error) {
+    if (error instanceof URIError) return fail('bad percent-encoding in user or password')
+    throw error
+  }
+}

@@ -1,0 +1,59 @@
+// The message on its way out: dots stuffed, lines ended, the final dot (RFC 5321 4.5.2).
+import { Writable } from 'node:stream'
+
+const LF = 10
+const CR = 13
+const DOT = 46
+const dot = Buffer.from('.')
+const crlf = Buffer.from('\r\n')
+
+type Write = (data: Buffer, done: (error?: Error | null) => void) => void
+
+/**
+ * Takes a message as it is, unstuffed; the final dot is written when it is ended, and only then. One piece is on its
+ * way at a time, so at most that and `writableHighWaterMark` octets are held here.
+ * A bare LF leaves as CRLF: what one server takes for a line's end another may not, and a message hides there.
+ */
+export class Body extends Writable {
+  /** The final dot is on its way: from here on the message may have been delivered. */
+  dotted = false
+  #last = LF
+  #write: Write
+
+  constructor(write: Write) {
+    super({ highWaterMark: 256 * 1024, decodeStrings: true })
+    this.#write = write
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void) {
+    this.#write(Buffer.concat(this.#stuff(chunk)), done)
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void) {
+    this.#write(Buffer.concat(chunks.flatMap(({ chunk }) => this.#stuff(chunk))), done)
+  }
+
+  override _final(done: (error?: Error | null) => void) {
+    this.dotted = true
+    this.#write(Buffer.from(this.#last === LF ? '.\r\n' : '\r\n.\r\n'), done)
+  }
+
+  #stuff(chunk: Buffer): Buffer[] {
+    const parts: Buffer[] = []
+    let from = 0
+    if (this.#last === LF && chunk[0] === DOT) parts.push(dot)
+    for (let at = chunk.indexOf(LF); at >= 0; at = chunk.indexOf(LF, at + 1)) {
+      const before = at > 0 ? chunk[at - 1] : this.#last
+      if (before !== CR) {
+        parts.push(chunk.subarray(from, at), crlf)
+        from = at + 1
+      }
+      if (chunk[at + 1] !== DOT) continue
+      parts.push(chunk.subarray(from, at + 1), dot)
+      from = at + 1
+    }
+    parts.push(chunk.subarray(from))
+    this.#last = chunk.at(-1) ?? this.#last
+    return parts
+  }
+}

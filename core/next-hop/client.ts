@@ -1,0 +1,37 @@
+// The way in: deliveries over connections that are shared by route.
+import { Connections } from './connections'
+import { Delivery } from './delivery'
+import { type Envelope, type FullSettings, type Route, type Settings, withDefaults } from './route'
+
+/** More than this many routes, and those without connections are forgotten. */
+const MANY_ROUTES = 1_000
+
+export class NextHopClient {
+  #settings: FullSettings
+  #routes = new Map<string, Connections>()
+
+  constructor(settings: Settings) {
+    this.#settings = withDefaults(settings)
+  }
+
+  /** Begins a transaction. Nothing is said, and no connection made, before its first recipient. */
+  open(route: Route, envelope: Envelope): Delivery {
+    return new Delivery(route, envelope, this.#connections(route.key))
+  }
+
+  /** At shutdown: says QUIT on the connections kept for reuse; those in use are closed when they come back. */
+  async closeAll(): Promise<void> {
+    await Promise.all([...this.#routes.values()].map((connections) => connections.close()))
+  }
+
+  #connections(key: string): Connections {
+    const known = this.#routes.get(key)
+    if (known) return known
+    if (this.#routes.size >= MANY_ROUTES) {
+      for (const [other, connections] of this.#routes) if (connections.unused) this.#routes.delete(other)
+    }
+    const connections = new Connections(this.#settings)
+    this.#routes.set(key, connections)
+    return connections
+  }
+}

@@ -1,0 +1,142 @@
+// The hosts of one route: their order, which of them rest, and the race to connect to the first that lives.
+import { connect, type Socket } from 'node:net'
+import type { NextHop } from './address'
+import { HostFailure } from './reply'
+import { type FullSettings, now } from './route'
+
+interface State {
+  restsUntil: number
+  /** How long it rests next time it fails, ms. */
+  rest: number
+  connectTime: number | undefined
+}
+
+export interface Connected {
+  hop: NextHop
+  socket: Socket
+}
+
+/** Tells hosts apart, with their logins. Never shown: it holds the password. */
+export const hopKey = (hop: NextHop): string => JSON.stringify(Object.entries(hop).sort())
+
+export class Hosts {
+  #states = new Map<string, State>()
+
+  constructor(readonly settings: FullSettings) {}
+
+  /** As given, those that rest last. */
+  order(hops: NextHop[]): NextHop[] {
+    const resting = (hop: NextHop) => this.#state(hop).restsUntil > now()
+    return [...hops.filter((hop) => !resting(hop)), ...hops.filter(resting)]
+  }
+
+  failed(hop: NextHop) {
+    const state = this.#state(hop)
+    state.restsUntil = now() + state.rest
+    state.rest = Math.min(state.rest * 2, this.settings.maxRest)
+  }
+
+  worked(hop: NextHop) {
+    Object.assign(this.#state(hop), { restsUntil: 0, rest: this.settings.rest })
+  }
+
+  /**
+   * Connects to the first of these hosts. One that takes much longer than usual is helped out by the next one, side
+   * by side, and the first that is connected wins. The others' connections end unused, but whether they came about
+   * is remembered: a slow host is given more time, a dead one rests.
+   * `failed` hears of each host that cannot be reached. Nothing comes back when none can.
+   */
+  connect(
+    hops: NextHop[],
+    timeout: number,
+    signal: AbortSignal,
+    failed: (hop: NextHop, error: unknown) => void,
+  ): Promise<Connected | undefined> {
+    return new Promise((resolve) => {
+      let next = 0
+      let running = 0
+      let settled = false
+      let timer: NodeJS.Timeout | undefined
+      const start = () => {
+        clearTimeout(timer)
+        const hop = hops[next++]
+        if (!hop || settled) return
+        running++
+        timer = setTimeout(start, this.#patience(hop))
+        this.#connectOne(hop, timeout, signal).then(
+          (socket) => {
+            if (settled) return socket.destroy()
+            settled = true
+            clearTimeout(timer)
+            resolve({ hop, socket })
+          },
+          (error) => {
+            running--
+            failed(hop, error)
+            if (settled) return
+            if (next < hops.length && !signal.aborted) return start()
+            if (running) return
+            settled = true
+            clearTimeout(timer)
+            resolve(undefined)
+          },
+        )
+      }
+      start()
+    })
+  }
+
+  async #connectOne(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
+    const begin = now()
+    try {
+      const socket = await connectTo(hop, timeout, signal)
+      this.#state(hop).connectTime = now() - begin
+      const ip = socket.remoteAddress?.replace(/^::ffff:/, '')
+      if (!ip || !this.settings.ownListener(ip, hop.port)) return socket
+      socket.destroy()
+      throw new HostFailure('is a listener of ours: mail would loop')
+    } catch (error) {
+      if (!signal.aborted) this.failed(hop)
+      throw error
+    }
+  }
+
+  /** How long a host may take to connect before the next one is tried beside it, ms. */
+  #patience(hop: NextHop): number {
+    return Math.max(80, 4 * (this.#state(hop).connectTime ?? 0))
+  }
+
+  #state(hop: NextHop): State {
+    const key = hopKey(hop)
+    const state = this.#states.get(key) ?? { restsUntil: 0, rest: this.settings.rest, connectTime: undefined }
+    this.#states.set(key, state)
+    return state
+  }
+}
+
+/** Opens a socket. Rejects with HostFailure, after `timeout` ms at the latest. The caller must listen to its errors. */
+export function connectTo(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const target = hop.path === undefined ? { host: hop.host, port: hop.port } : { path: hop.path }
+    const socket = connect(target)
+    const end = (why: string) => {
+      done()
+      socket.destroy()
+      reject(new HostFailure(why))
+    }
+    const stop = () => end('given up')
+    const timer = setTimeout(() => end(`no connection within ${Math.round(timeout)} ms`), timeout)
+    const done = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', stop)
+    }
+    signal.addEventListener('abort', stop, { once: true })
+    // Stays, so that an error between here and the session's own listener harms nobody.
+    socket.on('error', (error) => end(error.message || 'cannot be reached'))
+    socket.once('connect', () => {
+      done()
+      resolve(socket)
+    })
+    if (signal.aborted) stop()
+  })
+}

@@ -1,0 +1,128 @@
+// A connection that speaks in lines: what is written, which replies are awaited, and what becomes of it when it breaks.
+import type { Socket } from 'node:net'
+import { type ConnectionOptions, connect as startTls, TLSSocket } from 'node:tls'
+import { HostFailure, ReplyParser, type Said } from './reply'
+
+/** The handshake failed: a host that need not speak TLS is worth another try in clear. */
+export class TlsFailure extends HostFailure {}
+
+interface Waiting {
+  resolve: (said: Said) => void
+  reject: (failure: Error) => void
+  timer: NodeJS.Timeout | undefined
+}
+
+export class Wire {
+  /** Why it can no longer be used. */
+  failure: Error | undefined
+  /** Called once, when it breaks. */
+  onFailure: (() => void) | undefined
+  #socket: Socket
+  #parser = new ReplyParser()
+  #waiting: Waiting[] = []
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+    socket.setNoDelay(true)
+    this.#listen(socket)
+    if (socket.destroyed) this.fail(new HostFailure('hung up'))
+  }
+
+  get encrypted(): boolean {
+    return this.#socket instanceof TLSSocket
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.#socket.remoteAddress
+  }
+
+  /** Says a line and awaits its reply. Rejects with HostFailure. */
+  ask(line: string, ms: number): Promise<Said> {
+    const reply = this.reply(ms)
+    this.write(`${line}\r\n`)
+    return reply
+  }
+
+  /** Says several lines at once and awaits a reply to each. */
+  askAll(lines: string[], ms: number): Promise<Said[]> {
+    const replies = lines.map(() => this.reply(ms))
+    this.write(lines.map((line) => `${line}\r\n`).join(''))
+    return Promise.all(replies)
+  }
+
+  /** Awaits one more reply, for `ms` or as long as it takes. */
+  reply(ms?: number): Promise<Said> {
+    return new Promise((resolve, reject) => {
+      if (this.failure) return reject(this.failure)
+      const late = () => this.fail(new HostFailure(`gave no answer within ${Math.round(ms ?? 0)} ms`))
+      this.#waiting.push({ resolve, reject, timer: ms === undefined ? undefined : setTimeout(late, ms) })
+    })
+  }
+
+  /** Writes; `done` is called when the bytes have left this process. */
+  write(data: string | Buffer, done?: (error?: Error | null) => void) {
+    if (this.failure) done?.(this.failure)
+    else this.#socket.write(data, done)
+  }
+
+  /** Goes on in TLS. What came in clear after the reply to STARTTLS is an attack (CVE-2011-0411), not a reply. */
+  async encrypt(options: ConnectionOptions, ms: number) {
+    const plain = this.#socket
+    if (this.#parser.partial) this.fail(new HostFailure('sent bytes in clear after its answer to STARTTLS'))
+    if (this.failure) throw this.failure
+    for (const event of ['data', 'end', 'close']) plain.removeAllListeners(event)
+    const secure = startTls({ ...options, socket: plain })
+    this.#socket = secure
+    const ready = this.reply(ms)
+    secure.once('secureConnect', () => this.#hear({ code: 220, lines: [] }))
+    this.#listen(secure)
+    try {
+      await ready
+    } catch (error) {
+      throw new TlsFailure(`TLS failed: ${error instanceof Error ? error.message : error}`)
+    }
+  }
+
+  /** Breaks it: the socket is destroyed, and who awaits a reply gets the failure. */
+  fail(failure: Error) {
+    if (this.failure) return
+    this.failure = failure
+    this.#socket.destroy()
+    for (const { reject, timer } of this.#waiting.splice(0)) {
+      clearTimeout(timer)
+      reject(failure)
+    }
+    this.onFailure?.()
+  }
+
+  /** An unused connection keeps no process alive. */
+  setIdle(idle: boolean) {
+    if (idle) this.#socket.unref()
+    else this.#socket.ref()
+  }
+
+  #listen(socket: Socket) {
+    socket.on('data', (chunk) => this.#read(chunk))
+    socket.on('end', () => this.fail(new HostFailure('hung up')))
+    socket.on('close', () => this.fail(new HostFailure('hung up')))
+    socket.on('error', (error) => this.fail(new HostFailure(error.message)))
+  }
+
+  #read(chunk: Buffer) {
+    if (this.failure) return
+    try {
+      for (const said of this.#parser.push(chunk)) this.#hear(said)
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new HostFailure(String(error)))
+    }
+  }
+
+  #hear(said: Said) {
+    if (this.failure) return
+    const waiting = this.#waiting.shift()
+    if (!waiting)
+      return this.fail(new HostFailure(`said ${said.code} ${said.lines.join(' ')} unasked`, false))
+    clearTimeout(waiting.timer)
+    waiting.resolve(said)
+  }
+}
