@@ -158,7 +158,7 @@ async function untilListening(child: ChildProcess, output: () => string, nodes: 
   if (state !== 'up') throw new StartError({ code: await ended, output: output() })
 }
 
-/** Starts a Haraka and waits until it takes connections. Rejects with its output when it ends instead. */
+/** Starts a Haraka and waits until its log (level notice at least) says that it listens. Rejects with its output when it ends instead. */
 export async function startHaraka(options: HarakaOptions): Promise<Haraka> {
   const listen = options.listen ?? `127.0.0.1:${await freePort()}`
   const dir = await prepare(options, listen)

@@ -76,7 +76,7 @@ export class SmtpClient {
   /** Connects and waits for the greeting, which may be a refusal. Rejects only when nobody listens. */
   static async connect(options: ClientOptions): Promise<SmtpClient> {
     const { port, host = '127.0.0.1', from = '127.0.0.1' } = options
-    const where = { port, host, localAddress: from }
+    const where = { port, host, localAddress: from, noDelay: true }
     const socket = options.implicitTls
       ? connectTls({ ...where, rejectUnauthorized: false })
       : connectTcp(where)
