@@ -1,0 +1,226 @@
+import assert from 'node:assert/strict'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { parseEntry } from '../core/prefix'
+import { PrefixTable, PrefixTableBuilder } from '../core/prefix-table'
+
+/** The model: numbers, a linear scan, no code of the table's. */
+interface Entry {
+  bits: 32 | 128
+  first: bigint
+  size: bigint
+}
+
+const WINDOW = 40n
+const V4_BASES = [0n, 0x0a00_0000n, 0x7fff_fff0n, 0xc000_0200n, (1n << 32n) - WINDOW]
+const V6_BASES = [
+  0n,
+  0xffff_0000_0000n - 20n,
+  (1n << 32n) - 20n,
+  (0x2001_0db8n << 96n) + (1n << 64n) - 20n,
+  (1n << 128n) - WINDOW,
+]
+
+function print(address: bigint, bits: 32 | 128): string {
+  if (bits === 32) return [24n, 16n, 8n, 0n].map((shift) => (address >> shift) & 255n).join('.')
+  const hex = address.toString(16).padStart(32, '0')
+  return hex.match(/..../g)!.join(':')
+}
+
+const isMapped = (address: bigint): boolean => address >> 32n === 0xffffn
+
+/** As CIDR where that says it, else as a range. */
+function printEntry({ bits, first, size }: Entry): string {
+  const isSubnet = (size & (size - 1n)) === 0n && first % size === 0n
+  if (isSubnet) return `${print(first, bits)}/${bits - size.toString(2).length + 1}`
+  return `${print(first, bits)}-${print(first + size - 1n, bits)}`
+}
+
+const within = (base: bigint, bits: 32 | 128): fc.Arbitrary<Entry> =>
+  fc.tuple(fc.bigInt(0n, WINDOW - 1n), fc.bigInt(1n, WINDOW)).map(([offset, size]) => {
+    const room = WINDOW - offset
+    return { bits, first: base + offset, size: size < room ? size : room }
+  })
+
+const subnet: fc.Arbitrary<Entry> = fc
+  .tuple(fc.constantFrom(...V4_BASES), fc.bigInt(0n, 32n))
+  .map(([base, shift]) => ({ bits: 32, first: (base >> shift) << shift, size: 1n << shift }))
+
+const entry = fc
+  .oneof(
+    fc.constantFrom(...V4_BASES).chain((base) => within(base, 32)),
+    fc.constantFrom(...V6_BASES).chain((base) => within(base, 128)),
+    subnet,
+  )
+  .filter(({ bits, first, size }) => bits === 32 || isMapped(first) === isMapped(first + size - 1n))
+  .map(
+    (made): Entry =>
+      made.bits === 128 && isMapped(made.first)
+        ? { ...made, bits: 32, first: made.first & 0xffff_ffffn }
+        : made,
+  )
+
+const entries = fc.array(entry, { maxLength: 40 })
+
+const order = (all: Entry[]) => (a: number, b: number) => {
+  const [x, y] = [all[a]!, all[b]!]
+  return Number(x.size - y.size) || (x.first < y.first ? -1 : x.first > y.first ? 1 : a - b)
+}
+
+const overlap = (a: Entry, b: Entry) =>
+  a.bits === b.bits && a.first < b.first + b.size && b.first < a.first + a.size
+
+function expected(all: Entry[], bits: 32 | 128, address: bigint): number {
+  const holding = [...all.keys()].filter((index) => overlap(all[index]!, { bits, first: address, size: 1n }))
+  return holding.sort(order(all))[0] ?? -1
+}
+
+function built(all: Entry[]) {
+  const pairs: [number, number][] = []
+  const builder = new PrefixTableBuilder((value, other) => pairs.push([value, other]))
+  all.forEach((each, index) => {
+    builder.add(parseEntry(printEntry(each)), index)
+  })
+  return { table: builder.buildSync(), pairs }
+}
+
+function assertSame(table: PrefixTable, all: Entry[], base: bigint, bits: 32 | 128) {
+  for (let address = base > 0n ? base - 1n : base; address <= base + WINDOW; address++) {
+    if (address >> BigInt(bits)) continue
+    const text = print(address, bits)
+    const [width, number] =
+      bits === 128 && isMapped(address) ? [32 as const, address & 0xffff_ffffn] : [bits, address]
+    const value = expected(all, width, number)
+    assert.equal(table.lookup(text), value, text)
+    if (width === 32) assert.equal(table.lookup(`::ffff:${print(number, 32)}`), value, text)
+  }
+}
+
+test('every address of every list gets the entry with the fewest addresses, as a linear scan finds it', () => {
+  fc.assert(
+    fc.property(entries, (all) => {
+      const { table } = built(all)
+      for (const base of V4_BASES) assertSame(table, all, base, 32)
+      for (const base of V6_BASES) assertSame(table, all, base, 128)
+    }),
+    { numRuns: 150 },
+  )
+})
+
+test('neighbours in size and place that overlap are reported, each pair once, whatever else hides them', () => {
+  fc.assert(
+    fc.property(entries, (all) => {
+      const bySize = [32, 128].map((bits) =>
+        [...all.keys()].filter((i) => all[i]!.bits === bits).sort(order(all)),
+      )
+      const pairs = bySize.flatMap((sorted) =>
+        sorted.slice(1).flatMap((other, at) => {
+          const value = sorted[at]!
+          return all[value]!.size === all[other]!.size && overlap(all[value]!, all[other]!)
+            ? [[value, other]]
+            : []
+        }),
+      )
+      assert.deepEqual(built(all).pairs.sort(), pairs.sort())
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('no two overlapping entries of one size with different meanings go unnoticed', () => {
+  const withMeaning = fc.array(fc.tuple(entry, fc.boolean()), { maxLength: 12 })
+  fc.assert(
+    fc.property(withMeaning, (list) => {
+      const all = list.map(([each]) => each)
+      const differ = ([a, b]: [number, number]) => list[a]![1] !== list[b]![1]
+      const contradicts = all.some((a, i) =>
+        all.some((b, j) => a.size === b.size && overlap(a, b) && differ([i, j])),
+      )
+      assert.equal(built(all).pairs.some(differ), contradicts)
+    }),
+    { numRuns: 500 },
+  )
+})
+
+const tableOf = (...texts: string[]) => PrefixTable.of(texts.map(parseEntry))
+
+test('a prefix shorter than /96 that covers the mapped addresses is IPv6 and does not match IPv4', () => {
+  const table = tableOf('::/0', '::fffe:0:0/95')
+  assert.equal(table.lookup('192.0.2.1'), -1)
+  assert.equal(table.lookup('::ffff:192.0.2.1'), -1)
+  assert.equal(table.lookup('::fffe:1:1'), 1)
+  assert.equal(tableOf('::ffff:0:0/96').lookup('192.0.2.1'), 0)
+  assert.equal(tableOf('0.0.0.0/0').lookup('::ffff:c000:201'), 0)
+  assert.equal(tableOf('0.0.0.0/0').lookup('::192.0.2.1'), -1)
+})
+
+test('an exception is carved out of a network, and an exception out of that', () => {
+  const table = tableOf('10.0.0.0/8', '10.20.0.0-10.20.0.99', '10.20.0.50')
+  const at = (ip: string) => table.lookup(ip)
+  assert.deepEqual(
+    ['10.19.255.255', '10.20.0.0', '10.20.0.49', '10.20.0.50', '10.20.0.51', '10.20.0.100', '11.0.0.0'].map(
+      at,
+    ),
+    [0, 1, 1, 2, 1, 0, -1],
+  )
+})
+
+test('a bare IPv6 address is one host, not a /32', () => {
+  assert.equal(tableOf('2001:db8:1::5').lookup('2001:db8:ffff:1234::99'), -1)
+})
+
+test('a look-up of what is no address finds nothing and never throws', () => {
+  const table = tableOf('0.0.0.0/0', '::/0')
+  const anything = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.constantFrom('', '1.2.3', '010.0.0.1', '%', 'fe80::%%', '::1/64', ' ::1'),
+  )
+  fc.assert(
+    fc.property(anything, (text) => {
+      assert.equal(table.lookup(`x${text}`), -1)
+      assert.equal(typeof table.lookup(text), 'number')
+    }),
+  )
+  for (const none of ['', '010.0.0.1', '1.2.3', '::1/64', ' ::1', '%eth0', null, undefined])
+    assert.equal(table.lookup(none), -1)
+})
+
+test('a zone id, which Node.js adds to a link-local client, does not hide the client', () => {
+  assert.equal(tableOf('fe80::/10').lookup('fe80::1%eth0'), 0)
+})
+
+test('an empty table finds nothing', () => {
+  assert.equal(tableOf().lookup('192.0.2.1'), -1)
+  assert.equal(tableOf().lookup('2001:db8::1'), -1)
+})
+
+/** A quarter of a million times: a network and a host in it, in IPv4 and in IPv6. */
+const QUARTER = 250_000
+const v4 = (at: number, low: number) => `${(at >> 15) + 11}.${(at >> 7) & 255}.${(at & 127) << 1}.${low}`
+const v6 = (at: number, low: number) =>
+  `2001:db8:${(at >> 16).toString(16)}:${(at & 0xffff).toString(16)}::${low}`
+
+test('a million entries build while the event loop goes on, and are found', async () => {
+  const builder = new PrefixTableBuilder()
+  for (let step = 0; step < QUARTER; step++) {
+    const at = (step * 7919) % QUARTER
+    builder.add(parseEntry(`${v4(at, 0)}/24`), at * 4)
+    builder.add(parseEntry(v4(at, 7)), at * 4 + 1)
+    builder.add(parseEntry(`${v6(at, 0).slice(0, -1)}/64`), at * 4 + 2)
+    builder.add(parseEntry(v6(at, 7)), at * 4 + 3)
+  }
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
+  const table = await builder.build()
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  delay.disable()
+  for (let at = 0; at < QUARTER; at += 97) {
+    assert.equal(table.lookup(v4(at, 8)), at * 4)
+    assert.equal(table.lookup(v4(at, 7)), at * 4 + 1)
+    assert.equal(table.lookup(v6(at, 8)), at * 4 + 2)
+    assert.equal(table.lookup(v6(at, 7)), at * 4 + 3)
+    assert.equal(table.lookup(v4(at, 7).replace(/\d+\.7$/, (end) => `${Number.parseInt(end, 10) + 1}.7`)), -1)
+  }
+  assert.ok(delay.max / 1e6 < 200, `the event loop stood still for ${delay.max / 1e6} ms`)
+})
