@@ -34,7 +34,10 @@ function hexDigit(code: number): number {
   return lower >= 97 && lower <= 102 ? lower - 87 : -1
 }
 
-/** The groups of the address being read: one array for all, an array for each would cost more than reading it. */
+/**
+ * The groups of the address being read: one array for all, an array for each would cost more than reading it.
+ * A ninth group falls off its end and is seen by the count.
+ */
 const groups = new Uint16Array(8)
 
 /** Fills the groups that `::` stands for; false when there is none and groups are missing, or nothing to stand for. */
@@ -70,12 +73,12 @@ export function parseV6(text: string): Ip | undefined {
     }
     if (at < length && text.charCodeAt(at) === DOT) {
       const v4 = parseV4(text.slice(start))
-      if (v4 < 0 || count > 6) return undefined
+      if (v4 < 0) return undefined
       groups[count++] = v4 >>> 16
       groups[count++] = v4 & 0xffff
       break
     }
-    if (at === start || at - start > 4 || count > 7) return undefined
+    if (at === start || at - start > 4) return undefined
     groups[count++] = group
     if (at === length) break
     if (text.charCodeAt(at++) !== COLON || at === length) return undefined

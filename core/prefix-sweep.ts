@@ -106,7 +106,7 @@ class OpenRanges {
   }
 }
 
-/** Writes intervals from left to right; a second one at the same start replaces, an equal one continues. */
+/** Writes intervals from left to right. Of several with one start the last one holds. */
 class IntervalWriter {
   private length = 0
   private readonly starts: Uint32Array
@@ -118,33 +118,25 @@ class IntervalWriter {
     this.values = new Int32Array(ranges.count * 2)
   }
 
-  private put(value: number, replaces: boolean): number {
-    if (replaces) this.length--
-    const previous = this.length ? this.values[this.length - 1]! : -1
-    if (previous === value) return -1
-    this.values[this.length] = value
-    return this.length++
-  }
-
   /** `range` holds from its first address on. */
   from(range: number) {
     const { words, first, value } = this.ranges
-    const replaces = this.length > 0 && compare(this.starts, this.length - 1, first, range, words) === 0
-    const at = this.put(value[range]!, replaces)
-    if (at >= 0) this.starts.set(first.subarray(range * words, range * words + words), at * words)
+    for (let word = 0; word < words; word++) {
+      this.starts[this.length * words + word] = first[range * words + word]!
+    }
+    this.values[this.length++] = value[range]!
   }
 
   /** `next` (or none, -1) holds from the address after the last one of `range`. */
   after(range: number, next: number) {
     const { words, last, value } = this.ranges
-    let word = words - 1
-    while (word >= 0 && last[range * words + word] === 0xffffffff) word--
-    if (word < 0) return
-    const at = this.put(next < 0 ? -1 : value[next]!, false)
-    if (at < 0) return
-    this.starts.set(last.subarray(range * words, range * words + word + 1), at * words)
-    this.starts.fill(0, at * words + word + 1, at * words + words)
-    this.starts[at * words + word]!++
+    let carry = 1
+    for (let word = words - 1; word >= 0; word--) {
+      const sum = last[range * words + word]! + carry
+      this.starts[this.length * words + word] = sum
+      carry = sum > 0xffffffff ? 1 : 0
+    }
+    if (!carry) this.values[this.length++] = next < 0 ? -1 : value[next]!
   }
 
   done(): Intervals {
