@@ -1,16 +1,6 @@
 // From ranges that overlap to disjoint intervals, in each the value of the range with the fewest addresses.
+import type { Ranges } from './prefix-ranges'
 import type { Work } from './slices'
-
-/** Ranges of one family, side by side: `words` 32-bit words an address, most significant first. */
-export interface Ranges {
-  words: number
-  count: number
-  first: Uint32Array
-  last: Uint32Array
-  /** last - first: the range's size, less one so that it fits. */
-  span: Uint32Array
-  value: Int32Array
-}
 
 /** Sorted starts, each with the value that holds from there to the next one; -1 is none. */
 export interface Intervals {
@@ -32,8 +22,12 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number, words: nu
 
 /** The ranges' indexes by first address, ties as they were added: a radix sort, because it can stop anywhere. */
 export function* sortByFirst({ words, count, first }: Ranges): Work<Uint32Array> {
-  let order = new Uint32Array(count).map((_, index) => index)
+  let order = new Uint32Array(count)
   let sorted = new Uint32Array(count)
+  for (let at = 0; at < count; at++) {
+    order[at] = at
+    if (at % STEP === 0) yield
+  }
   for (let byte = 0; byte < words * 4; byte++) {
     const word = words - 1 - (byte >>> 2)
     const shift = (byte & 3) * 8
@@ -139,12 +133,13 @@ class IntervalWriter {
     if (!carry) this.values[this.length++] = next < 0 ? -1 : value[next]!
   }
 
+  /** Views, no copies: what is left over was never touched, so the system never backed it with memory. */
   done(): Intervals {
     const { words } = this.ranges
     return {
       words,
-      starts: this.starts.slice(0, this.length * words),
-      values: this.values.slice(0, this.length),
+      starts: this.starts.subarray(0, this.length * words),
+      values: this.values.subarray(0, this.length),
     }
   }
 }
