@@ -39,7 +39,7 @@ export class PrefixTable {
    */
   lookup(ip: string | null | undefined): number {
     if (!ip) return -1
-    const address = parseIp(ip) ?? parseIp(ip.replace(/%.*$/s, ''))
+    const address = parseIp(ip) ?? (ip.includes(':') ? parseIp(ip.split('%', 1)[0]!) : undefined)
     if (!address) return -1
     return find(address.length === 1 ? this.v4 : this.v6, address)
   }
