@@ -197,6 +197,7 @@ export class Speaker {
     this.#bytes += taken.length
     const broken = this.options.onData?.(this.#bytes, this.#session)
     if (broken !== undefined) this.#say(broken)
+    await this.options.pace?.()
     if (end < 0) return false
     this.#message = undefined
     await this.#finish(Buffer.concat(pieces).subarray(0, -3))
