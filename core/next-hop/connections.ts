@@ -157,20 +157,19 @@ export class Connections {
     return idle.session
   }
 
+  /** For the next one, if it may be kept: whoever waits for a place finds it there. */
   #keep(session: Session) {
-    this.leave()
-    if (!session.alive) return
-    const { maxIdle, maxOpen, idleTime, maxTransactions } = this.settings
-    const full = this.#idle.length >= maxIdle || this.#active + this.#idle.length >= maxOpen
-    if (this.#closed || full || session.inTransaction || session.transactions >= maxTransactions) {
-      void session.quit()
-      return
+    const { maxIdle, idleTime, maxTransactions } = this.settings
+    const worn = session.inTransaction || session.transactions >= maxTransactions
+    if (session.alive && (this.#closed || worn || this.#idle.length >= maxIdle)) void session.quit()
+    else if (session.alive) {
+      const idle: Idle = { session, timer: setTimeout(() => void this.#evict(idle), idleTime).unref() }
+      session.reused = true
+      session.wire.onFailure = () => this.#forget(idle)
+      session.wire.setIdle(true)
+      this.#idle.push(idle)
     }
-    const idle: Idle = { session, timer: setTimeout(() => void this.#evict(idle), idleTime).unref() }
-    session.reused = true
-    session.wire.onFailure = () => this.#forget(idle)
-    session.wire.setIdle(true)
-    this.#idle.push(idle)
+    this.leave()
   }
 
   #makeRoom() {

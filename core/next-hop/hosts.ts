@@ -22,17 +22,21 @@ export const hopKey = (hop: NextHop): string => JSON.stringify(Object.entries(ho
 export class Hosts {
   #states = new Map<string, State>()
 
-  constructor(readonly settings: FullSettings) {}
+  /** `clock` in ms. */
+  constructor(
+    readonly settings: FullSettings,
+    readonly clock: () => number = now,
+  ) {}
 
   /** As given, those that rest last. */
   order(hops: NextHop[]): NextHop[] {
-    const resting = (hop: NextHop) => this.#state(hop).restsUntil > now()
+    const resting = (hop: NextHop) => this.#state(hop).restsUntil > this.clock()
     return [...hops.filter((hop) => !resting(hop)), ...hops.filter(resting)]
   }
 
   failed(hop: NextHop) {
     const state = this.#state(hop)
-    state.restsUntil = now() + state.rest
+    state.restsUntil = this.clock() + state.rest
     state.rest = Math.min(state.rest * 2, this.settings.maxRest)
   }
 
@@ -57,40 +61,46 @@ export class Hosts {
       let running = 0
       let settled = false
       let timer: NodeJS.Timeout | undefined
+      // Only until the race is decided: the others' attempts outlive the transaction that made them.
+      const giveUp = new AbortController()
+      const stop = () => giveUp.abort()
+      signal.addEventListener('abort', stop, { once: true })
+      const settle = (connected?: Connected) => {
+        settled = true
+        clearTimeout(timer)
+        signal.removeEventListener('abort', stop)
+        resolve(connected)
+      }
       const start = () => {
         clearTimeout(timer)
         const hop = hops[next++]
         if (!hop || settled) return
         running++
-        timer = setTimeout(start, this.#patience(hop))
-        this.#connectOne(hop, timeout, signal).then(
+        timer = setTimeout(start, this.patience(hop))
+        this.#connectOne(hop, timeout, giveUp.signal).then(
           (socket) => {
-            if (settled) return socket.destroy()
-            settled = true
-            clearTimeout(timer)
-            resolve({ hop, socket })
+            if (settled) socket.destroy()
+            else settle({ hop, socket })
           },
           (error) => {
             running--
             failed(hop, error)
             if (settled) return
-            if (next < hops.length && !signal.aborted) return start()
-            if (running) return
-            settled = true
-            clearTimeout(timer)
-            resolve(undefined)
+            if (next < hops.length && !signal.aborted) start()
+            else if (!running) settle()
           },
         )
       }
-      start()
+      if (signal.aborted) settle()
+      else start()
     })
   }
 
   async #connectOne(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
-    const begin = now()
+    const begin = this.clock()
     try {
       const socket = await connectTo(hop, timeout, signal)
-      this.#state(hop).connectTime = now() - begin
+      this.#state(hop).connectTime = this.clock() - begin
       const ip = socket.remoteAddress?.replace(/^::ffff:/, '')
       if (!ip || !this.settings.ownListener(ip, hop.port)) return socket
       socket.destroy()
@@ -102,7 +112,7 @@ export class Hosts {
   }
 
   /** How long a host may take to connect before the next one is tried beside it, ms. */
-  #patience(hop: NextHop): number {
+  patience(hop: NextHop): number {
     return Math.max(80, 4 * (this.#state(hop).connectTime ?? 0))
   }
 

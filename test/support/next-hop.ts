@@ -23,7 +23,10 @@ export const text =
     body.end(message)
   }
 
-/** Waits until it is so; a test that waits in vain fails by its timeout. */
+/** Waits until it is so, for 10 s at most. */
 export async function until(condition: () => boolean) {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
+  for (const end = Date.now() + 10_000; !condition(); ) {
+    if (Date.now() > end) throw new Error(`never came: ${condition}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
 }

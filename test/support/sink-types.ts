@@ -26,6 +26,8 @@ export interface SinkSession {
   from?: string
   params: string
   to: string[]
+  /** Octets that came behind the line that is being answered: the client did not wait. */
+  pending: number
 }
 
 export interface SinkMessage {
