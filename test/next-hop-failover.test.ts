@@ -255,6 +255,24 @@ test('a retry that not every recipient would survive is left to the client', asy
   assert.equal(second.messages.length, 0)
 })
 
+test('a host that always hangs up at DATA is not asked for ever', async (t) => {
+  const only = await start(t, { respond: (stage) => (stage === 'data' ? 'drop' : undefined) })
+  const delivery = client(t).open(routeTo([only.address()]), sender)
+  await delivery.rcpt('b@b.example')
+  const [outcome] = await delivery.send(text('x\r\n'))
+  assert.deepEqual([outcome?.reply.answered, only.connections], [false, 2])
+})
+
+test('a host that hangs at a later recipient leaves time for the next one', async (t) => {
+  const first = await start(t, { respond: (_, argument) => (argument.includes('<c@') ? 'hang' : undefined) })
+  const second = await start(t)
+  const delivery = client(t, { budget: 600 }).open(routeTo([first.address(), second.address()]), sender)
+  await delivery.rcpt('b@b.example')
+  assert.equal((await delivery.rcpt('c@b.example')).host, `127.0.0.1:${second.port}`)
+  assert.deepEqual(second.rcpts, ['b@b.example', 'c@b.example'])
+  delivery.abort()
+})
+
 test('a dead host alone ends the sending, too', async (t) => {
   const only = await startSink()
   const delivery = client(t).open(routeTo([only.address()]), sender)

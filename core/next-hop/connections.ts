@@ -1,6 +1,7 @@
 // All connections of one route: how many there may be, those kept for reuse, and a session when one is needed.
 import { type NextHop, printHost } from './address'
-import { type Connected, connectTo, Hosts, hopKey } from './hosts'
+import { connectTo } from './connect'
+import { type Connected, Hosts, hopKey } from './hosts'
 import { HostFailure } from './reply'
 import { type FullSettings, now, type Route, stepTime, type TlsMode } from './route'
 import { Session } from './session'
@@ -143,8 +144,8 @@ export class Connections {
     } catch (error) {
       if (!(error instanceof TlsFailure) || route.tls !== 'may' || hop.implicitTls || signal.aborted)
         throw error
-      const again = await connectTo(hop, stepTime(connectTimeout, deadline), signal)
-      return Session.open(again, hop, dialogue('none'))
+      const again = connectTo(hop, stepTime(connectTimeout, deadline), signal)
+      return Session.open(await again.connected, hop, dialogue('none'))
     }
   }
 

@@ -1,6 +1,7 @@
 // The hosts of one route: their order, which of them rest, and the race to connect to the first that lives.
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { NextHop } from './address'
+import { type Attempt, connectTo } from './connect'
 import { HostFailure } from './reply'
 import { type FullSettings, now } from './route'
 
@@ -57,6 +58,7 @@ export class Hosts {
     failed: (hop: NextHop, error: unknown) => void,
   ): Promise<Connected | undefined> {
     return new Promise((resolve) => {
+      const attempts: Attempt[] = []
       let next = 0
       let running = 0
       let settled = false
@@ -69,6 +71,8 @@ export class Hosts {
         settled = true
         clearTimeout(timer)
         signal.removeEventListener('abort', stop)
+        // Nobody waits for the rest; they keep no process alive.
+        for (const { socket } of attempts) if (socket !== connected?.socket) socket.unref()
         resolve(connected)
       }
       const start = () => {
@@ -77,7 +81,9 @@ export class Hosts {
         if (!hop || settled) return
         running++
         timer = setTimeout(start, this.patience(hop))
-        this.#connectOne(hop, timeout, giveUp.signal).then(
+        const attempt = connectTo(hop, timeout, giveUp.signal)
+        attempts.push(attempt)
+        this.#judge(hop, attempt, giveUp.signal).then(
           (socket) => {
             if (settled) socket.destroy()
             else settle({ hop, socket })
@@ -96,10 +102,11 @@ export class Hosts {
     })
   }
 
-  async #connectOne(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
+  /** Waits for an attempt and remembers how it went. */
+  async #judge(hop: NextHop, attempt: Attempt, signal: AbortSignal): Promise<Socket> {
     const begin = this.clock()
     try {
-      const socket = await connectTo(hop, timeout, signal)
+      const socket = await attempt.connected
       this.#state(hop).connectTime = this.clock() - begin
       const ip = socket.remoteAddress?.replace(/^::ffff:/, '')
       if (!ip || !this.settings.ownListener(ip, hop.port)) return socket
@@ -122,31 +129,4 @@ export class Hosts {
     this.#states.set(key, state)
     return state
   }
-}
-
-/** Opens a socket. Rejects with HostFailure, after `timeout` ms at the latest. The caller must listen to its errors. */
-export function connectTo(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const target = hop.path === undefined ? { host: hop.host, port: hop.port } : { path: hop.path }
-    const socket = connect(target)
-    const end = (why: string) => {
-      done()
-      socket.destroy()
-      reject(new HostFailure(why))
-    }
-    const stop = () => end('given up')
-    const timer = setTimeout(() => end(`no connection within ${Math.round(timeout)} ms`), timeout)
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', stop)
-    }
-    signal.addEventListener('abort', stop, { once: true })
-    // Stays, so that an error between here and the session's own listener harms nobody.
-    socket.on('error', (error) => end(error.message || 'cannot be reached'))
-    socket.once('connect', () => {
-      done()
-      resolve(socket)
-    })
-    if (signal.aborted) stop()
-  })
 }
