@@ -357,8 +357,19 @@ test('an address that needs SMTPUTF8 gets it, or 553 5.6.7 for itself alone', as
 
 test('nothing in an address can end a line', async (t) => {
   const { sink, delivery } = await setUp(t)
-  assert.equal((await delivery.rcpt('a@b.example>\r\nRCPT TO:<v@v.example')).code, 553)
-  assert.deepEqual(sink.rcpts, [])
+  const address = 'a@b.example>\r\nRCPT TO:<v@v.example'
+  assert.equal((await delivery.rcpt(address)).code, 553)
+  assert.equal((await delivery.rcpt('b@b.example')).code, 250)
+  assert.equal((await delivery.rcpt(address)).code, 553)
+  assert.deepEqual(
+    (await delivery.hold(['b@b.example', address])).map(({ reply }) => reply.code),
+    [250, 553],
+  )
+  await delivery.hold([address])
+  assert.equal((await delivery.rcpt('c@b.example')).code, 250)
+  await delivery.send(text('x\r\n'))
+  assert.deepEqual(sink.messages[0]?.to, ['c@b.example'])
+  assert.equal(sink.rcpts.includes('v@v.example'), false)
 })
 
 test('a listener of our own is refused as a mail loop', async (t) => {

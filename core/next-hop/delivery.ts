@@ -1,6 +1,6 @@
 // One transaction with one next hop, over as many hosts and connections as it takes. Nothing here rejects: see noAnswer.
 import { type Connections, Search } from './connections'
-import { needsUtf8, sayEnvelope, sayRecipient } from './envelope'
+import { needsUtf8, sayEnvelope, sayRecipient, unsayable } from './envelope'
 import { openEnvelope } from './failover'
 import { hopKey } from './hosts'
 import { askForData, type Source, SourceFailure, sendMessage } from './message'
@@ -40,7 +40,9 @@ export class Delivery {
       const { budget } = this.connections.settings
       const deadline = now() + budget
       const session = this.#session
-      if (session?.alive && session.inTransaction && canSay(session, address)) {
+      const refusal = session && unsayable(session, this.envelope, address)
+      if (refusal) return refusal
+      if (session?.alive && session.inTransaction && (session.utf8 || !needsUtf8(address))) {
         try {
           // The other half is for another host.
           const reply = await sayRecipient(session, address, Math.min(this.route.timeout, budget / 2))
@@ -197,8 +199,5 @@ export class Delivery {
     if (session) this.connections.giveBack(session)
   }
 }
-
-/** Whether the transaction that is open can hold this address, too. */
-const canSay = (session: Session, address: string): boolean => session.utf8 || !needsUtf8(address)
 
 const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))
