@@ -113,7 +113,7 @@ test('a decision is read from the log whatever the client wrote', () => {
     rule: 'domains.ini [b.example] is not there',
     ip: '127.0.0.1',
     user: '',
-    from: 'a\\" rule=x@b.example',
+    from: 'a" rule=x@b.example',
     to: 'c@b.example',
     reply: '550 no',
   })
