@@ -69,9 +69,12 @@ export class Session {
     }
   }
 
-  /** Says a line and awaits the reply. A 421 closes the connection (RFC 5321 3.8) and is a HostFailure, as garbage is. */
-  async ask(line: string, ms: number): Promise<Said> {
-    return this.#checked(await this.wire.ask(line, ms))
+  /**
+   * Says a line and awaits the reply. A 421 closes the connection (RFC 5321 3.8) and is a HostFailure, as is a 3xx
+   * that is not `goOn`.
+   */
+  async ask(line: string, ms: number, goOn?: number): Promise<Said> {
+    return this.#checked(await this.wire.ask(line, ms), goOn)
   }
 
   /** Says lines, at once where PIPELINING is offered (RFC 2920). `step` gives the time for the next reply, ms. */
@@ -95,10 +98,10 @@ export class Session {
     this.destroy('closed')
   }
 
-  #checked(said: Said): Said {
-    if (said.code !== 421 && (said.code < 300 || said.code >= 400 || said.code === 354 || said.code === 334))
-      return said
-    const failure = new HostFailure(`said ${said.code} ${said.lines.join(' ')}`, said.code !== 421)
+  #checked(said: Said, goOn?: number): Said {
+    const odd = said.code >= 300 && said.code < 400 && said.code !== goOn
+    if (said.code !== 421 && !odd) return said
+    const failure = new HostFailure(`said ${said.code} ${said.lines.join(' ')}`, odd)
     this.wire.fail(failure)
     throw failure
   }

@@ -70,7 +70,6 @@ export class Wire {
     const plain = this.#socket
     if (this.#parser.partial) this.fail(new HostFailure('sent bytes in clear after its answer to STARTTLS'))
     if (this.failure) throw this.failure
-    for (const event of ['data', 'end', 'close']) plain.removeAllListeners(event)
     const secure = startTls({ ...options, socket: plain })
     this.#socket = secure
     const ready = this.reply(ms)
@@ -102,7 +101,10 @@ export class Wire {
   }
 
   #listen(socket: Socket) {
-    socket.on('data', (chunk) => this.#read(chunk))
+    // Of a socket that TLS has taken over, only its end is news.
+    socket.on('data', (chunk) => {
+      if (socket === this.#socket) this.#read(chunk)
+    })
     socket.on('end', () => this.fail(new HostFailure('hung up')))
     socket.on('close', () => this.fail(new HostFailure('hung up')))
     socket.on('error', (error) => this.fail(new HostFailure(error.message)))

@@ -108,6 +108,21 @@ export function hook_capabilities(this: Plugin, next: Next, connection: Connecti
   next()
 }
 
+type BasePlugin = Plugin & {
+  base: Record<string, { hook_unrecognized_command: (...args: unknown[]) => void }>
+}
+
+/** auth_base's dialogue, but only over passwords of our own: other auth plugins speak for themselves. */
+export function hook_unrecognized_command(
+  this: BasePlugin,
+  next: Next,
+  connection: Connection,
+  params: string[],
+): void {
+  if (auth.value.users.size === 0) next()
+  else this.base['auth/auth_base']?.hook_unrecognized_command.call(this, next, connection, params)
+}
+
 type Checked = (valid: boolean, options?: { code: number; message: string }) => void
 
 export function check_plain_passwd(

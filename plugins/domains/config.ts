@@ -47,6 +47,7 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
     longestFinal: 0,
     ...(smarthost && { smarthost }),
   }
+  readCallouts(main)
   main.done()
   for (const section of sections) {
     if (section.name === 'main') continue
@@ -60,6 +61,17 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
   config.longestFinal = Math.max(0, ...finals)
   const postmaster = readPostmaster(main, postmasterText, config.domains)
   return { ...config, ...(postmaster && { postmaster }) }
+}
+
+/** Keys of the callout and of domains in Redis: read, so that a file for a later version is good here, as far as it can be. */
+function readCallouts(main: Fields): void {
+  if (main.flag('redis', false)) main.wrong('redis', 'this version takes no domains from Redis; write false')
+  main.read('questions', '20/1s', (text) => {
+    if (/^[1-9]\d{0,5}\/[1-9]\d{0,5}(s|m|h)$/.test(text)) return text
+    throw new Error(`"${text}" is not a rate; write 20/1s`)
+  })
+  main.duration('cache_known', 604_800_000)
+  main.duration('cache_unknown', 3_600_000)
 }
 
 function readDomain(fields: Fields, world: World): Domain | undefined {

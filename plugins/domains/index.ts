@@ -1,7 +1,7 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
 import { denyOwn } from '../../core/deny'
-import type { Connection, Next, Plugin } from '../../core/haraka'
+import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ownListeners } from '../../core/listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { ours } from '../../core/ours'
@@ -9,7 +9,7 @@ import { guardConnection } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type DomainsConfig, readDomains } from './config'
 import { giveUp } from './envelope'
-import { live } from './live'
+import { judge, live } from './live'
 import { HOOK_TIMEOUT } from './queue'
 
 export { judge_message, last_look } from './data'
@@ -53,7 +53,19 @@ export function register(this: Plugin): void {
   settled(this)
 }
 
-export const deny_own = denyOwn
+/**
+ * Keeps delay_deny from our denials, and the stock relay plugin from deciding what we decide: its dest_domains refuses
+ * every domain that it does not list, ours too.
+ */
+export function deny_own(
+  next: Next,
+  connection: Connection,
+  params: [number, unknown, string, string, [Address]?],
+): void {
+  const [, , plugin, method, [recipient] = []] = params
+  if (plugin !== 'relay' || method !== 'dest_domains' || !recipient) denyOwn(next, connection, params)
+  else next(judge(connection, recipient).accepted ? OK : CONT)
+}
 
 export function shutdown(): void {
   void live.client.closeAll()
