@@ -17,7 +17,7 @@ export interface Happened {
 }
 
 /** How long log and mail may lag behind the reply, ms. */
-const PATIENCE = 10_000
+const PATIENCE = 20_000
 
 export async function play(step: Step, world: World, watch: Watch): Promise<Happened> {
   const exchanges = await step.play(world)

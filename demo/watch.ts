@@ -35,7 +35,7 @@ export function parseDecision(line: string): Decision | undefined {
   const fields = new Map(
     [...text.matchAll(/(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))/g)].map(([, key, quoted, bare]) => [
       key,
-      quoted ?? bare ?? '',
+      quoted?.replace(/\\(.)/g, '$1') ?? bare ?? '',
     ]),
   )
   const field = (name: string) => fields.get(name) ?? ''
