@@ -66,7 +66,7 @@ export class Fields {
   }
 
   /** `key[] =` lines and commas, as a list; elements that `parse` throws at are mistakes. */
-  list<T>(key: string, parse: (text: string) => T): T[] {
+  list<T>(key: string, parse: (text: string) => T | undefined): T[] {
     this.asked.add(key)
     const parts = (this.values.get(key) ?? []).flatMap((line) => line.split(','))
     return parts

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import type { Plugin } from '../core/haraka'
 import { type Reader, type Reading, Setting, settled } from '../core/settings'
+import { pluginOf } from './support/connection'
 
 const run = promisify(execFile)
 const dir = mkdtempSync(join(tmpdir(), 'relay-guard-settings-'))
@@ -16,24 +16,8 @@ mkdirSync(config, { recursive: true })
 process.env['HARAKA'] = dir
 after(() => rmSync(dir, { recursive: true, force: true }))
 
-/** Stands where Haraka gives a plugin: keeps what is logged. */
-function pluginOf(lines: string[] = ['relay-guard/acl'], name = 'relay-guard/acl') {
-  const log: string[] = []
-  const say = (...parts: unknown[]) => void log.push(parts.join(' '))
-  const plugin: Plugin = {
-    name,
-    timeout: 0,
-    config: { get: (file) => (file === 'plugins' ? lines : { main: { nodes: 0 } }) },
-    haraka_require: () => undefined,
-    register_hook: () => undefined,
-    loginfo: say,
-    lognotice: say,
-    logwarn: say,
-    logerror: say,
-    logcrit: say,
-  }
-  return { plugin, log }
-}
+const pluginFor = () =>
+  pluginOf('relay-guard/acl', { plugins: ['relay-guard/acl'], 'smtp.ini': { main: { nodes: 0 } } })
 
 /** A configuration that is its keys, and the text of the files that `file[] =` names. */
 function words({ sections, mistakes, open }: Reading): string {
@@ -57,7 +41,7 @@ function settingOf(text: string, reader: Reader<string> = { read: words }) {
   const name = `${++files}.ini`
   const path = join(config, name)
   writeFileSync(path, text)
-  const { plugin, log } = pluginOf()
+  const { plugin, log } = pluginFor()
   return { name, path, log, setting: new Setting(plugin, name, reader) }
 }
 
@@ -136,7 +120,7 @@ describe('a configuration in a running server', { concurrency: true }, () => {
   })
 
   it('is the default of the package where there is no file, and the file once there is one', async () => {
-    const { plugin } = pluginOf()
+    const { plugin } = pluginFor()
     const setting = new Setting(plugin, 'auth.ini', { read: words })
     assert.equal(setting.value, 'require_tls sender realm')
     writeFileSync(join(config, 'auth.ini'), '[main]\na = 1\n')
@@ -223,5 +207,5 @@ describe('at the start', () => {
     ])
   })
 
-  it('says nothing where nothing is wrong', () => assert.doesNotThrow(() => settled(pluginOf().plugin)))
+  it('says nothing where nothing is wrong', () => assert.doesNotThrow(() => settled(pluginFor().plugin)))
 })
