@@ -63,7 +63,7 @@ test('hosts that cannot be used are passed over, each for its reason', async (t)
   const tls = certificate()
   for (const options of bad) {
     const [first, second] = [await start(t, options), await start(t, { tls })]
-    const route = routeTo([first.address(), second.address()], { timeout: 100, tls: 'verify' })
+    const route = routeTo([first.address(), second.address()], { timeout: 400, tls: 'verify' })
     // Those that fail later must get as far as that.
     if (options.respond) Object.assign(options, { tls })
     const delivery = client(t, { ca: tls.cert }).open(route, sender)

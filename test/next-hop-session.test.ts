@@ -233,7 +233,7 @@ test('STARTTLS is used as the route says', async (t) => {
     const ca = tls.cert + other.cert
     const { delivery, sink: host } = await setUp(t, {
       sink,
-      route: { tls: mode, timeout: 300 },
+      route: { tls: mode, timeout: 800 },
       settings: { ca },
     })
     const reply = await delivery.rcpt('b@b.example')
