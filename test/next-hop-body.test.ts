@@ -148,3 +148,19 @@ test('a next hop that reads slowly is waited for, and little of the message is h
   assert.equal(sink.messages[0]?.data.length, size)
   assert.ok(stalledAt < 10 * 1024 * 1024, `${stalledAt} octets were read while nobody took them`)
 })
+
+test('a message that takes long in all, but never stands still, is not given up', async (t) => {
+  const sink = await startSink()
+  const client = newClient()
+  t.after(() => Promise.all([client.closeAll(), sink.close()]))
+  const delivery = client.open(routeTo([sink.address()], { timeout: 500 }), { mailFrom: 'a@a.example' })
+  await delivery.rcpt('b@b.example')
+  const [outcome] = await delivery.send(async (body) => {
+    for (let i = 0; i < 10; i++) {
+      body.write('line\r\n')
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    body.end()
+  })
+  assert.equal(outcome?.reply.code, 250)
+})

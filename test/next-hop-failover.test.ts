@@ -63,7 +63,7 @@ test('hosts that cannot be used are passed over, each for its reason', async (t)
   const tls = certificate()
   for (const options of bad) {
     const [first, second] = [await start(t, options), await start(t, { tls })]
-    const route = routeTo([first.address(), second.address()], { timeout: 100, tls: 'verify' })
+    const route = routeTo([first.address(), second.address()], { timeout: 400, tls: 'verify' })
     // Those that fail later must get as far as that.
     if (options.respond) Object.assign(options, { tls })
     const delivery = client(t, { ca: tls.cert }).open(route, sender)
@@ -173,6 +173,24 @@ test('rest is a matter of one route: another one with the same host still tries 
   assert.equal(await ask('two'), `127.0.0.1:${first.port}`)
 })
 
+test('a host that fails at MAIL rests as well, and one that works again does not', async (t) => {
+  let fails = true
+  const first = await start(t, { respond: (stage) => (stage === 'mail' && fails ? 'drop' : undefined) })
+  const second = await start(t)
+  const connected = client(t, { maxIdle: 0 })
+  const ask = async (hosts: Sink[]) => {
+    const delivery = connected.open(routeTo(hosts.map((host) => host.address())), sender)
+    const { host } = await delivery.rcpt('b@b.example')
+    delivery.abort()
+    return Number(host.split(':')[1])
+  }
+  assert.equal(await ask([first, second]), second.port)
+  fails = false
+  assert.equal(await ask([first, second]), second.port)
+  assert.equal(await ask([first]), first.port)
+  assert.equal(await ask([first, second]), first.port)
+})
+
 test('all hosts together end within the budget, and one that hangs leaves time for the others', async (t) => {
   const hang = await start(t, { respond: () => 'hang' })
   const good = await start(t)
@@ -246,7 +264,12 @@ test('a retry that not every recipient would survive is left to the client', asy
   const delivery = client(t).open(routeTo([first.address(), second.address()]), sender)
   await delivery.rcpt('b@b.example')
   await delivery.rcpt('c@b.example')
-  const outcomes = await delivery.send(text('x\r\n'))
+  let tries = 0
+  const outcomes = await delivery.send((body) => {
+    // The first time only half of it: no dot is on its way when the host breaks.
+    if (tries++) body.end('x\r\n')
+    else body.write('half')
+  })
   assert.deepEqual(
     outcomes.map(({ reply }) => reply.code),
     [451, 451],

@@ -1,17 +1,22 @@
 // Connections over time: kept, given back, replaced, bounded; and what is held on them.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import type { Settings } from '../core/next-hop/route'
+import type { Route, Settings } from '../core/next-hop/route'
 import { newClient, routeTo, text, until } from './support/next-hop'
 import { type SinkOptions, startSink } from './support/sink'
 
 const sender = { mailFrom: 'a@a.example' }
 
-async function setUp(t: TestContext, settings: Partial<Settings> = {}, options: SinkOptions = {}) {
+async function setUp(
+  t: TestContext,
+  settings: Partial<Settings> = {},
+  options: SinkOptions = {},
+  route: Partial<Route> = {},
+) {
   const sink = await startSink(options)
   const client = newClient(settings)
   t.after(() => Promise.all([client.closeAll(), sink.close()]))
-  const open = (key = 'route') => client.open(routeTo([sink.address()], { key }), sender)
+  const open = (key = 'route') => client.open(routeTo([sink.address()], { key, ...route }), sender)
   const deliver = async (key?: string) => {
     const delivery = open(key)
     await delivery.rcpt('b@b.example')
@@ -69,6 +74,15 @@ test('a kept connection that is dead is replaced without harm to the host', asyn
   assert.deepEqual([first.connections, first.messages.length, sink.connections], [2, 3, 0])
 })
 
+test('a kept connection that hangs leaves time for a new one', async (t) => {
+  const respond: SinkOptions['respond'] = (stage, _, { number }) =>
+    stage === 'mail' && number === 1 && sink.messages.length ? 'hang' : undefined
+  const { sink, deliver } = await setUp(t, { budget: 1_000 }, { respond })
+  await deliver()
+  assert.equal((await deliver())?.code, 250)
+  assert.equal(sink.connections, 2)
+})
+
 test('kept connections that the host closes are forgotten', async (t) => {
   const { sink, deliver, client } = await setUp(t)
   await deliver()
@@ -117,7 +131,7 @@ test('who finds no place waits for one, and goes without an answer in the end', 
 })
 
 test('kept connections make room for new ones of other hosts', async (t) => {
-  const { sink, client, open } = await setUp(t, { maxOpen: 1 })
+  const { sink, client, open } = await setUp(t, { maxOpen: 1, idleTime: 60_000 })
   const other = await startSink()
   t.after(() => other.close())
   const delivery = open()
@@ -194,8 +208,9 @@ test('a transaction that is given up leaves no message, whatever it was at', asy
   for (const hangsAt of stages) {
     const { sink, open } = await setUp(
       t,
-      {},
+      { budget: 60_000 },
       { respond: (stage) => (stage === hangsAt ? 'hang' : undefined) },
+      { timeout: 60_000, timeoutFinal: 60_000 },
     )
     const delivery = open()
     const reached =
@@ -207,9 +222,9 @@ test('a transaction that is given up leaves no message, whatever it was at', asy
       () => sink.connections > 0 && (!reached || sink.lines.some((line) => line.startsWith(reached))),
     )
     delivery.abort()
+    await until(() => sink.open === 0)
     await sent
     assert.equal((await delivery.rcpt('c@b.example')).answered, false)
-    await until(() => sink.open === 0)
     assert.equal(sink.messages.length, 0)
   }
 })

@@ -1,14 +1,23 @@
 // What one host does at each step, with no other host to go to.
 import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
+import { parseNextHop } from '../core/next-hop/address'
 import type { Route, Settings } from '../core/next-hop/route'
+import { isHere } from '../core/next-hop/session'
 import { certificate } from './support/certificate'
 import { newClient, routeTo, text } from './support/next-hop'
-import { deadPort, type Response, type SinkOptions, type Stage, startSink } from './support/sink'
+import {
+  deadPort,
+  type Response,
+  type SinkOptions,
+  type SinkSession,
+  type Stage,
+  startSink,
+} from './support/sink'
 
 interface Setting {
   sink?: SinkOptions
@@ -172,7 +181,7 @@ test('a next hop that refuses in the middle of the message is heard', async (t) 
 })
 
 test('a message that cannot be read is nobody else’s fault and is never completed', async (t) => {
-  const { sink, open } = await setUp(t, { route: { timeout: 200 } })
+  const { sink, open } = await setUp(t, { route: { timeout: 800 } })
   const sources = [
     () => Promise.reject(new Error('disk')),
     (body: NodeJS.WritableStream) => {
@@ -224,7 +233,7 @@ test('STARTTLS is used as the route says', async (t) => {
     const ca = tls.cert + other.cert
     const { delivery, sink: host } = await setUp(t, {
       sink,
-      route: { tls: mode, timeout: 300 },
+      route: { tls: mode, timeout: 800 },
       settings: { ca },
     })
     const reply = await delivery.rcpt('b@b.example')
@@ -280,6 +289,47 @@ test('a login is said by the best method offered, and only where nobody listens'
     assert.match(reply.text, /AUTH/)
     assert.equal(reply.text.includes('s:cret'), false)
     assert.deepEqual(host.rcpts, [])
+  }
+})
+
+test('a password leaves in clear for this machine only', async (t) => {
+  const hop = parseNextHop('smtp://mx.example')
+  for (const ip of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1'])
+    assert.equal(isHere(hop, ip), true, ip)
+  for (const ip of ['10.127.0.1', '::ffff:10.0.0.1', '2001:db8::1', ''])
+    assert.equal(isHere(hop, ip), false, ip)
+  assert.equal(isHere(parseNextHop('lmtp:unix:/run/lmtp')), true)
+  const outside = Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .find(({ family, internal }) => family === 'IPv4' && !internal)
+  if (!outside) return
+  const { delivery, sink } = await setUp(t, {
+    sink: { host: outside.address, users: { anna: 'secret' } },
+    hop: (text) => text.replace('//', '//anna:secret@'),
+  })
+  assert.match((await delivery.rcpt('b@b.example')).text, /not sent in clear/)
+  assert.deepEqual(sink.lines, ['EHLO me.example'])
+})
+
+test('a name is said in SNI and must be the certificate’s; an address is not said', async (t) => {
+  const tls = certificate('localhost')
+  const said: unknown[] = []
+  const respond = (stage: Stage, _: string, { socket }: SinkSession) => {
+    if (stage === 'mail') said.push('servername' in socket && socket.servername)
+    return undefined
+  }
+  for (const [name, expected] of [
+    ['localhost', 'localhost'],
+    ['127.0.0.1', false],
+  ] as const) {
+    const { delivery } = await setUp(t, {
+      sink: { tls, respond },
+      route: { tls: 'verify' },
+      settings: { ca: tls.cert },
+      hop: (text) => text.replace('127.0.0.1', name),
+    })
+    assert.equal((await delivery.rcpt('b@b.example')).code, 250)
+    assert.equal(said.pop(), expected)
   }
 })
 

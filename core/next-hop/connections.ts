@@ -98,7 +98,8 @@ export class Connections {
       if (!first || time <= 0 || search.signal.aborted) throw search.failure
       const until = now() + time / left.length
       const kept = search.stale.has(hopKey(first)) ? undefined : this.#take(first)
-      if (kept) return { session: kept, until }
+      // If it turns out dead, a new one has its time, too.
+      if (kept) return { session: kept, until: now() + time / (left.length + 1) }
       this.#makeRoom()
       const failed = (hop: NextHop, error: unknown) => search.failed(hop, error)
       const connectTime = Math.min(this.settings.connectTimeout, time)

@@ -18,7 +18,9 @@ export interface Dialogue {
   signal: AbortSignal
 }
 
-const LOOPBACK = /^(::ffff:)?127\.|^::1$/
+/** Whether a password may be sent there in clear: to this machine, where nobody listens. */
+export const isHere = ({ path }: NextHop, ip = ''): boolean =>
+  path !== undefined || /^(::ffff:)?127\.|^::1$/.test(ip)
 
 export class Session {
   /** What EHLO offered: keyword in upper case, and its parameters. */
@@ -150,8 +152,8 @@ export class Session {
   /** AUTH PLAIN (RFC 4616), else LOGIN. A password never leaves in clear, but to this machine. */
   async #login(user: string, password: string, step: () => number) {
     const { wire, hop } = this
-    const local = hop.path !== undefined || LOOPBACK.test(wire.remoteAddress ?? '')
-    if (!wire.encrypted && !local) throw new HostFailure('no TLS, and a password is not sent in clear')
+    if (!wire.encrypted && !isHere(hop, wire.remoteAddress))
+      throw new HostFailure('no TLS, and a password is not sent in clear')
     const methods = (this.capabilities.get('AUTH') ?? '').split(' ')
     const base64 = (text: string) => Buffer.from(text).toString('base64')
     const plain = methods.includes('PLAIN')

@@ -101,10 +101,7 @@ export class Wire {
   }
 
   #listen(socket: Socket) {
-    // Of a socket that TLS has taken over, only its end is news.
-    socket.on('data', (chunk) => {
-      if (socket === this.#socket) this.#read(chunk)
-    })
+    socket.on('data', (chunk) => this.#read(chunk))
     socket.on('end', () => this.fail(new HostFailure('hung up')))
     socket.on('close', () => this.fail(new HostFailure('hung up')))
     socket.on('error', (error) => this.fail(new HostFailure(error.message)))

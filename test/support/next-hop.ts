@@ -5,15 +5,15 @@ import type { Source } from '../../core/next-hop/message'
 import type { Route, Settings } from '../../core/next-hop/route'
 
 export const newClient = (settings: Partial<Settings> = {}) =>
-  new NextHopClient({ name: 'me.example', budget: 5_000, ...settings })
+  new NextHopClient({ name: 'me.example', budget: 20_000, ...settings })
 
 /** A route over these next hops, given as text. */
 export const routeTo = (hops: string[], route: Partial<Route> = {}): Route => ({
   key: 'route',
   hops: hops.map(parseNextHop),
   tls: 'none',
-  timeout: 3_000,
-  timeoutFinal: 3_000,
+  timeout: 20_000,
+  timeoutFinal: 20_000,
   ...route,
 })
 
