@@ -142,7 +142,7 @@ function record(child: ChildProcess) {
       const line = find(pattern)
       if (line !== undefined) return line
     }
-    throw new Error(`no line ${pattern} in ${ms} ms; the log ends:\n${text.slice(-3000)}`)
+    throw new Error(`no line ${pattern} in ${ms} ms; the log ends:\n${text.slice(-1000)}`)
   }
   return { output: () => text, failures, waitForLog }
 }
