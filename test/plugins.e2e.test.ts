@@ -53,7 +53,7 @@ async function withHaraka(options: HarakaOptions, use: (haraka: Haraka) => Promi
   const haraka = await startHaraka({ tls: true, ...options, files: { ...world.files, ...options.files } })
   try {
     await use(haraka)
-    assert.doesNotMatch(haraka.output(), /\[CRIT\]|[Uu]nhandled|Plugin \S+ (failed|timed out)/)
+    assert.deepEqual(haraka.failures(), [])
   } finally {
     await haraka.stop()
   }
