@@ -18,6 +18,8 @@ export interface Decision {
   /** One line that says why. What comes from outside is cleaned when it is spoken. */
   text: string
   rule: Rule
+  /** For the log only: what the client need not know. */
+  detail?: string
   /** Close the connection after the reply. */
   close?: boolean
 }
@@ -76,6 +78,7 @@ export function record(
     ...(connection.notes.auth_user && { user: clean(connection.notes.auth_user) }),
     ...(transaction && { from: clean(from || '<>') }),
     ...Object.fromEntries(Object.entries(about).map(([name, value]) => [name, clean(value)])),
+    ...(decision.detail && { detail: clean(decision.detail) }),
     ...(decision.code >= 400 && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
   })
 }
