@@ -93,8 +93,7 @@ export interface Store {
 }
 
 /** What a block that a counter sets is called. */
-export const blockReason = ({ what, limit }: Charge, print: (rate: Rate) => string): string =>
-  `${what} over ${print(limit)}`
+export const blockReason = (what: string): string => `too many ${what.replaceAll(' ', '-')}`
 
 /** The subjects of a step, each once, in the order they first appear. */
 export function subjectsOf({ charges, leases }: Pick<Step, 'charges' | 'leases'>): Subject[] {

@@ -1,6 +1,6 @@
 // The memory store: the answers of step.lua, to the millisecond, from this process' memory.
 import { makeKeys } from '../keys'
-import { printRate, type Window } from '../rate'
+import type { Window } from '../rate'
 import {
   type Answer,
   type Block,
@@ -151,7 +151,7 @@ export class MemoryStore implements Store {
   #punish({ by }: Step, { charge, standing }: Counter, now: number): void {
     const { whom, subject, block } = charge
     if (!block || !standing.refused || charge.shadow) return
-    const reason = blockReason(charge, printRate)
+    const reason = blockReason(charge.what)
     this.#blocks.set(
       keys.block(whom, subject),
       { whom, subject, reason, since: now, until: now + block, by },

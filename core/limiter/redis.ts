@@ -2,7 +2,7 @@
 import type { Cluster, Redis } from 'ioredis'
 import { makeKeys } from '../keys'
 import { parseRate } from '../rate'
-import { type Answer, type Block, LEASE, type Lease, type Step, type Store, type Subject } from './contract'
+import { type Answer, type Block, LEASE, type Lease, type Step, type Store, type Subject, subjectsOf } from './contract'
 import { makeCall, readReply } from './reply'
 import { run, scripts } from './script'
 import { gather, perSubject } from './slots'
@@ -101,12 +101,13 @@ export class RedisStore implements Store {
 
   async #send(step: Step, now?: number): Promise<Answer> {
     const sent = Date.now()
+    const subjects = subjectsOf(step)
     const known = now === undefined && this.#ahead !== undefined
     const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
-    const { keys, args } = makeCall(this.#names, step, now, deadline)
+    const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
     const reply = await run(this.client, scripts.step, keys, args)
     if (now === undefined) this.#learn(reply, sent)
-    const answer = readReply(step, reply)
+    const answer = readReply(step, subjects, reply)
     if (!answer) throw new Error('answered too late')
     return answer
   }

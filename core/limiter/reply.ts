@@ -1,7 +1,6 @@
 // A step as the arguments of step.lua, and its reply as an answer.
 import type { Keys } from '../keys'
-import { printRate } from '../rate'
-import { type Answer, type Block, blockReason, LEASE, type Standing, type Step, subjectsOf } from './contract'
+import { type Answer, type Block, LEASE, type Standing, type Step, type Subject } from './contract'
 
 export interface Call {
   keys: string[]
@@ -9,17 +8,19 @@ export interface Call {
 }
 
 /** The keys and arguments of step.lua. `deadline` (unix ms by the server's clock): later than that, nothing is done. */
-export function makeCall(names: Keys, step: Step, now?: number, deadline?: number): Call {
+export function makeCall(
+  names: Keys,
+  step: Step,
+  subjects: Subject[],
+  now?: number,
+  deadline?: number,
+): Call {
   const { op, charges, leases, by, at = 0 } = step
-  const subjects = subjectsOf(step)
   const keys = subjects.map(({ whom, subject }) => names.block(whom, subject))
   const args = [op, now ?? '', deadline ?? '', by, at, LEASE, subjects.length, charges.length]
-  for (const charge of charges) {
-    const { whom, subject, what, cost, limit, shadow, probe, block = 0 } = charge
+  for (const { whom, subject, what, cost, limit, shadow, probe, block = 0 } of charges) {
     keys.push(names.rate(whom, subject, what))
-    const index = subjects.findIndex((other) => other.whom === whom && other.subject === subject) + 1
-    const reason = block ? blockReason(charge, printRate) : ''
-    args.push(index, cost, (shadow ? 1 : 0) + (probe ? 2 : 0), block, reason, limit.windows.length)
+    args.push((shadow ? 1 : 0) + (probe ? 2 : 0), cost, block, limit.windows.length)
     for (const { name, ms, limit: most } of limit.windows) args.push(name, ms, most)
   }
   for (const { whom, subject, limit, id } of leases) {
@@ -30,24 +31,25 @@ export function makeCall(names: Keys, step: Step, now?: number, deadline?: numbe
 }
 
 /** step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. */
-export function readReply(step: Step, reply: unknown): Answer | undefined {
+export function readReply(step: Step, subjects: Subject[], reply: unknown): Answer | undefined {
   if (!Array.isArray(reply)) throw new Error('the script answered with something else')
-  const values = reply.values()
-  const number = () => Number(values.next().value)
-  const text = () => String(values.next().value)
-  const at = number()
   if (reply.length === 1) return undefined
+  let i = 0
+  const number = () => Number(reply[i++])
+  const text = () => String(reply[i++])
+  const at = number()
   const allowed = number() === 1
-  const blocks: Block[] = []
-  for (const subject of subjectsOf(step)) {
-    const block = { ...subject, until: number(), reason: text(), since: number(), by: text() }
-    if (block.until) blocks.push(block)
-  }
+  const found = number()
   const standings = step.charges.map(({ limit: { windows } }): Standing => {
-    const refused = number() === 1
-    const window = windows[number() - 1]?.name ?? ''
-    return { refused, window, used: number(), limit: number(), retryAfter: number() }
+    const decides = number()
+    const { name = '', limit = 0 } = windows[Math.abs(decides) - 1] ?? {}
+    return { refused: decides < 0, window: name, used: number(), limit, retryAfter: number() }
   })
   const slots = step.leases.map(() => ({ refused: number() === 1, used: number() }))
+  const blocks: Block[] = []
+  while (blocks.length < found) {
+    const { whom = '', subject = '' } = subjects[number() - 1] ?? {}
+    blocks.push({ whom, subject, until: number(), reason: text(), since: number(), by: text() })
+  }
   return { allowed, at, standings, slots, blocks }
 }

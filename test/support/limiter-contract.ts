@@ -164,7 +164,7 @@ export function testStore(name: string, make: () => Promise<Store>): void {
       {
         whom: 'ip',
         subject: '203.0.113.9',
-        reason: 'messages over 1/1s',
+        reason: 'too many messages',
         since: START + 10,
         until: START + 600_010,
         by: 'host/1',
