@@ -37,7 +37,9 @@ class NoAnswer extends Error {}
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new NoAnswer(`no answer within ${ms} ms`)), ms)
+    const refuse = () => reject(new NoAnswer(`no answer within ${ms} ms`))
+    // After a stall of this process the answer may lie in the socket already: it is read before setImmediate.
+    timer = setTimeout(() => setImmediate(refuse), ms)
   })
   try {
     return await Promise.race([promise, late])

@@ -43,6 +43,7 @@ export class RedisStore implements Primary {
   /** The server's clock minus ours, in ms: at most one round trip too much. */
   #ahead: number | undefined
   #since = performance.now()
+  #answered = false
 
   constructor(
     private readonly client: Redis | Cluster,
@@ -113,7 +114,8 @@ export class RedisStore implements Primary {
   }
 
   blame(error: unknown): Blame {
-    const starting = error instanceof NotConnected && performance.now() - this.#since < START
+    const starting =
+      error instanceof NotConnected && !this.#answered && performance.now() - this.#since < START
     if (starting || error instanceof TooLate) return 'nobody'
     return error instanceof Error && error.message.includes('WRONGTYPE') ? 'step' : 'store'
   }
@@ -125,6 +127,7 @@ export class RedisStore implements Primary {
     const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
     const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
     const reply = await run(this.client, scripts.step, keys, args)
+    this.#answered = true
     if (now === undefined) this.#learn(reply, sent)
     const answer = readReply(step, subjects, reply)
     if (!answer) throw new TooLate('answered too late')
