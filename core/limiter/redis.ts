@@ -2,7 +2,16 @@
 import type { Cluster, Redis } from 'ioredis'
 import { makeKeys } from '../keys'
 import { parseRate } from '../rate'
-import { type Answer, type Block, LEASE, type Lease, type Step, type Store, type Subject, subjectsOf } from './contract'
+import {
+  type Answer,
+  type Block,
+  LEASE,
+  type Lease,
+  type Step,
+  type Store,
+  type Subject,
+  subjectsOf,
+} from './contract'
 import { makeCall, readReply } from './reply'
 import { run, scripts } from './script'
 import { gather, perSubject } from './slots'
