@@ -75,6 +75,11 @@ export class Journal {
     this.#timer = setInterval(() => void this.flush(), EVERY).unref()
   }
 
+  /** False while Redis is away, or switched off: then what is noted waits, or is not kept at all. */
+  get connected(): boolean {
+    return this.#client?.status === 'ready'
+  }
+
   /** Takes a decision, for the next batch. Cheap, and never throws. */
   note(decision: Spoken): void {
     if (!this.#client) return
@@ -88,9 +93,11 @@ export class Journal {
    * whatever comes of it: so nothing is counted twice.
    */
   async flush(subjects = SUBJECTS): Promise<void> {
+    // Back after it was away, Redis may know nothing of this worker.
+    if (!this.connected) this.#toldAt = Number.NEGATIVE_INFINITY
     const now = performance.now()
     const busy = this.#sending && now - this.#sentAt < GIVE_UP
-    if (this.#client?.status !== 'ready' || busy) return
+    if (!this.#client || !this.connected || busy) return
     this.#sentAt = now
     const sending = this.#send(this.#client, subjects).catch((error) => this.#complain(error))
     this.#sending = sending
