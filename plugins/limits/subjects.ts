@@ -1,7 +1,7 @@
 // Who is counted, under names that never meet, whatever a client calls itself: an address of the network holds no
 // "@", a mailbox ends in "@" and a host, and each kind of name has a key space (its `whom`) of its own.
 import { domainOf, unquoted, withoutTag } from '../../core/address'
-import { formatIp, mask, networkOf, parseIp } from '../../core/ip'
+import { formatIp, lastOf, networkOf, parseIp } from '../../core/ip'
 import type { Range } from '../../core/prefix'
 
 export type Whom =
@@ -54,10 +54,11 @@ function subnetOf(ip: string, v4: number, v6: number): { subject: string; range?
   if (!address) return { subject: ip.toLowerCase() }
   const bits = address.length === 1 ? v4 : v6
   const first = networkOf(address, bits)
-  const ones = mask(bits, address.length)
-  const last = first.map((word, index) => (word | ~ones[index]!) >>> 0)
   const suffix = bits < address.length * 32 ? `/${bits}` : ''
-  return { subject: formatIp(first) + suffix, range: { family: address.length === 1 ? 4 : 6, first, last } }
+  return {
+    subject: formatIp(first) + suffix,
+    range: { family: address.length === 1 ? 4 : 6, first, last: lastOf(address, bits) },
+  }
 }
 
 /** `203.0.113.9`, `2001:db8:1:2::/64`. */
