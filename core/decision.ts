@@ -22,6 +22,8 @@ export interface Decision {
   detail?: string
   /** Close the connection after the reply. */
   close?: boolean
+  /** Said to the same client a moment ago, and perhaps a thousand times: not each is worth a line in the log. */
+  again?: boolean
 }
 
 /**
@@ -94,7 +96,7 @@ export function record(
   const results = transaction?.results ?? connection.results
   const said = `${decision.outcome} by ${rule}`
   const accepted = decision.code < 400
-  results.add(plugin, accepted ? { pass: said } : { fail: said })
+  if (!decision.again) results.add(plugin, accepted ? { pass: said } : { fail: said })
   const from = transaction?.mail_from?.address
   const line = {
     id: replyId(connection),
@@ -107,8 +109,29 @@ export function record(
     ...(decision.detail && { detail: clean(decision.detail) }),
     ...(!accepted && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
   }
-  connection[accepted ? 'loginfo' : 'lognotice'](plugin, 'decision', line)
+  const left = decision.again ? leftOut() : 0
+  if (left !== undefined)
+    connection[accepted ? 'loginfo' : 'lognotice'](plugin, 'decision', {
+      ...line,
+      ...(left && { left_out: left }),
+    })
   listener?.({ time: Date.now(), plugin: plugin.name, accepted, ...line })
+}
+
+let repeated = 0
+let repeatedAt = Number.NEGATIVE_INFINITY
+
+/** Of refusals said again one line a second is logged, with how many were not; undefined: this one is not. */
+function leftOut(): number | undefined {
+  const now = performance.now()
+  if (now - repeatedAt < 1000) {
+    repeated++
+    return undefined
+  }
+  const left = repeated
+  repeated = 0
+  repeatedAt = now
+  return left
 }
 
 /** Records a decision and answers the hook with it. An acceptance continues (CONT) unless `accept` says otherwise. */

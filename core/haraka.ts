@@ -48,6 +48,8 @@ export interface Transaction {
   results: Results
   header: Header
   data_bytes: number
+  /** What came of the message. */
+  msg_status?: 'accepted' | 'deferred' | 'rejected'
   message_stream: MessageStream
   /** Haraka's flag behind `connection.relaying` while this transaction is open. */
   _relaying?: boolean

@@ -12,6 +12,8 @@ const QUIET_FOR = 4000 // ms without a change before a file counts as written
 /** Haraka's directory: the one that holds config/. */
 export const harakaDir = (): string => process.env['HARAKA'] ?? '.'
 export const packageDir = join(__dirname, '..')
+export const packageVersion = (): string =>
+  JSON.parse(readFileSync(join(packageDir, 'package.json'), 'utf8')).version
 
 /** What a reader gets: the sections of its file, where to put mistakes, and the way to other files. */
 export interface Reading {
@@ -87,6 +89,8 @@ export class Setting<T> {
     private readonly plugin: Plugin,
     readonly name: string,
     private readonly reader: Reader<T>,
+    /** Called when another configuration is in force than at the start. */
+    private readonly onChange: () => void = () => undefined,
   ) {
     this.start()
     watch(this)
@@ -134,6 +138,7 @@ export class Setting<T> {
     }
     this.path = path
     this.accept(value, files)
+    this.onChange()
     this.plugin.lognotice(`config/relay-guard/${this.name} was read again and is in force (${this.hash})`)
   }
 

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Decision, printRule } from '../core/decision'
 import { parseIni } from '../core/ini'
-import type { Answer, Step } from '../core/limiter/contract'
+import type { Step } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory'
+import { type Verdict as Said, verdictOf } from '../core/limiter/verdict'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
 import { failedLogin, loggedIn, loggingIn } from '../plugins/limits/logins'
 import {
@@ -49,8 +50,9 @@ class Server {
     this.config = configOf(text)
   }
 
-  step(op: Step['op'], plan: Plan, more: Partial<Step> = {}): Promise<Answer> {
-    return this.store.step({ op, by: BY, ...stepOf(plan), ...more }, this.now)
+  async step(op: Step['op'], plan: Plan, more: Partial<Step> = {}): Promise<Said> {
+    const step = { op, by: BY, ...stepOf(plan), ...more }
+    return verdictOf(step, await this.store.step(step, this.now))
   }
 
   async ask(plan: Plan, op: Step['op'] = 'check'): Promise<Verdict> {
@@ -346,9 +348,11 @@ test('Concurrent connections are refused without a time, and block where the sec
     refusal && said(speak(refusal)),
     '421 4.7.0 Too many concurrent connections from 203.0.113.0/24 (1 at once) (closing)',
   )
-  const blocks = blocksOf(plan, answer, BY)
+  const blocks = blocksOf(plan, answer)
   assert.equal(blocks.length, 1)
-  for (const block of blocks) await server.store.block(block, server.now)
+  const { now } = server
+  for (const { ms, ...block } of blocks)
+    await server.store.block({ ...block, since: now, until: now + ms, by: BY }, now)
   assert.equal(
     await server.reply(connect('3')),
     '421 4.7.0 203.0.113.0/24 is blocked (too many concurrent connections), try again in 600 s (closing)',

@@ -76,6 +76,7 @@ export class Limiter {
         allowed: false,
         refusals: known,
         standings: [],
+        slots: [],
         source: 'remembered',
         charged: [],
         at: Date.now(),
@@ -145,4 +146,12 @@ export class Limiter {
   }
 }
 
-const EMPTY: Verdict = { allowed: true, refusals: [], standings: [], source: 'memory', charged: [], at: 0 }
+const EMPTY: Verdict = {
+  allowed: true,
+  refusals: [],
+  standings: [],
+  slots: [],
+  source: 'memory',
+  charged: [],
+  at: 0,
+}

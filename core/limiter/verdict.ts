@@ -29,6 +29,8 @@ export interface Verdict {
   refusals: Refusal[]
   /** How each charge stands, in their order, shadow charges too. Empty if remembered. */
   standings: Standing[]
+  /** How many leases each slot has, in the order of the leases. Empty if remembered. */
+  slots: { used: number }[]
   /** Who counted; `remembered`: refused by this process' own memory of an earlier refusal. */
   source: Source | 'remembered'
   /** What was charged and when, for `refund`. */
@@ -65,11 +67,12 @@ export function refusalsOf(step: Step, { standings, slots, blocks, at }: Answer)
 }
 
 export function verdictOf(step: Step, answer: Answer): Verdict {
-  const { allowed, at, standings, source } = answer
+  const { allowed, at, standings, slots, source } = answer
   return {
     allowed,
     refusals: allowed ? [] : refusalsOf(step, answer),
     standings,
+    slots,
     source,
     charged: allowed ? step.charges.filter(({ probe }) => step.op === 'charge' || !probe) : [],
     at,

@@ -15,6 +15,7 @@ const realm = (): string | undefined => auth.value.realm || ours.firstDomain?.()
 
 export function register(this: Plugin & { inherits(name: string): void }): void {
   auth = new Setting(this, 'auth.ini', { read: readAuth })
+  ours.identity = (user) => identity(user, realm())
   ours.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
   this.inherits('auth/auth_base')
   this.register_hook('connect_init', 'take_over', -100)

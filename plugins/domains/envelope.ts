@@ -1,5 +1,5 @@
 // What this plugin knows of one open transaction.
-import type { Connection, Transaction } from '../../core/haraka'
+import type { Transaction } from '../../core/haraka'
 import type { Delivery } from '../../core/next-hop/delivery'
 import type { Domain } from './table'
 
@@ -32,14 +32,6 @@ export function stateOf(transaction: Transaction): EnvelopeState {
     states.set(transaction, state)
   }
   return state
-}
-
-/** The SPF pass of this transaction's MAIL FROM (haraka-plugin-spf); not of HELO, not of an earlier transaction. */
-export function spfPass({ transaction }: Connection): string | undefined {
-  const result = transaction?.results.get('spf')
-  if (!transaction || result?.['scope'] !== 'mfrom' || result['result'] !== 'Pass') return undefined
-  const { host } = transaction.mail_from
-  return host !== '' && (result['domain'] ?? host) === host ? host : undefined
 }
 
 /** `delivery = forward` shares a transaction where the next hop is the same, `queue` and `plugin` always. */

@@ -7,8 +7,8 @@ import type { NextHopClient } from '../../core/next-hop/client'
 import type { Outcome, Reply } from '../../core/next-hop/reply'
 import type { Route } from '../../core/next-hop/route'
 import { mayRelay } from '../../core/rights'
+import { spfPass } from '../../core/spf'
 import type { DomainsConfig } from './config'
-import { spfPass } from './envelope'
 import { isYes, wire } from './forward'
 
 /** What a queued message remembers of the client who brought it. It is written to the queue file. */

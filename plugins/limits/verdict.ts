@@ -1,28 +1,16 @@
 // What a limiter's answer means, and how it is said (RFC 5321 4.2, RFC 3463).
 import { clean, type Decision, type Rule } from '../../core/decision'
-import {
-  type Answer,
-  type Block,
-  blockReason,
-  NEVER,
-  type Standing,
-  type Subject,
-} from '../../core/limiter/contract'
+import type { Refusal as Refused, Verdict as Said } from '../../core/limiter'
+import { type Block, blockReason, NEVER, type Standing, type Subject } from '../../core/limiter/contract'
 import { printCount } from '../../core/rate'
 import { FILE, type Limit, type LimitsConfig } from './config'
 import { ELSEWHERE, PLACE } from './logins'
-import type { Event, Plan, Reason, Slot } from './policy'
+import type { Count, Event, Plan, Reason, Slot } from './policy'
 
 export interface Refusal {
   decision: Decision
-  /** ms until another try may pass, from the moment of the answer; 0: nobody can tell. */
+  /** ms until another try may pass; 0: nobody can tell. */
   wait: number
-  /**
-   * What refused: everything of a subject (a block), or one thing that is counted for it. Others of the same cause
-   * can be refused for `wait` without asking again; not for bytes, of which less may fit, and not for logins, of which
-   * those at a user's places stay allowed.
-   */
-  cause: Subject & { what?: string }
 }
 
 export interface Verdict {
@@ -48,34 +36,58 @@ const TOO_MANY_AT_ONCE: Reply = { code: 452, status: '4.5.3' }
 const NO_ROOM: Reply = { code: 452, status: '4.3.1' }
 const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 
-/** Reads an answer, `check` or `peek`. */
-export function judge(config: LimitsConfig, plan: Plan, answer: Answer): Verdict {
-  const known = plan.counts.some(
-    ({ when }, at) => when === 'witness' && (answer.standings[at]?.used ?? 0) > 0,
-  )
-  const refusals: Refusal[] = []
-  const shadows: Decision[] = []
-  const over = ({ limit }: Reason, refusal: Refusal) => {
-    if (limit.action === 'shadow') shadows.push(shadowOf(refusal))
-    else refusals.push(refusal)
-  }
-  for (const block of answer.blocks) {
-    if (block.whom === (known ? ELSEWHERE : PLACE)) continue
-    refusals.push(blocked(config, plan.event, block, block.until - answer.at))
-  }
-  for (const [at, { charge, reason, when }] of plan.counts.entries()) {
-    const standing = answer.standings[at]
-    if (!reason || !standing?.refused || when === (known ? 'elsewhere' : 'known')) continue
-    over(reason, overRate(plan.event, charge, reason, standing))
-  }
-  for (const [at, slot] of plan.slots.entries()) {
-    if ((answer.slots[at]?.used ?? 0) >= slot.most) over(slot.reason, overSlots(slot))
-  }
+/** Reads what the limiter said to a check or a peek. */
+export function judge(config: LimitsConfig, plan: Plan, said: Said): Verdict {
+  const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.standings[at]?.used ?? 0) > 0)
+  const refusals = said.refusals.flatMap((refused) => refusalOf(config, plan, refused, known) ?? [])
   const refusal = refusals.reduce<Refusal | undefined>(
     (a, b) => (a && weight(a) >= weight(b) ? a : b),
     undefined,
   )
-  return { ...(refusal && { refusal }), shadows, known }
+  return { ...(refusal && { refusal }), shadows: shadowsOf(plan, said, known), known }
+}
+
+const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'elsewhere' : 'known')
+
+function refusalOf(config: LimitsConfig, plan: Plan, refused: Refused, known: boolean): Refusal | undefined {
+  if (refused.kind === 'block') {
+    if (refused.whom === (known ? ELSEWHERE : PLACE)) return undefined
+    return blocked(config, plan.event, refused.block, refused.retryAfter)
+  }
+  if (refused.kind === 'concurrency') {
+    const slot = plan.slots.find(({ lease }) => isSame(lease, refused))
+    return slot && overSlots(slot)
+  }
+  const { charge, standing } = refused
+  const count = plan.counts.find((each) => isSame(each.charge, charge) && each.charge.what === charge.what)
+  if (!count?.reason || isOther(count.when, known)) return undefined
+  const left = Number.isFinite(refused.retryAfter) ? refused.retryAfter : NEVER
+  return overRate(plan.event, charge, count.reason, { ...standing, retryAfter: left })
+}
+
+const isSame = (a: Subject, b: Subject): boolean => a.whom === b.whom && a.subject === b.subject
+
+function shadowsOf(plan: Plan, { standings, slots }: Said, known: boolean): Decision[] {
+  const rates = plan.counts.flatMap(({ charge, reason, when }, at) => {
+    const standing = standings[at]
+    const over = reason?.limit.action === 'shadow' && standing?.refused && !isOther(when, known)
+    return over ? [shadowOf(overRate(plan.event, charge, reason, standing))] : []
+  })
+  const connections = plan.slots.flatMap((slot, at) => {
+    const over = slot.reason.limit.action === 'shadow' && (slots[at]?.used ?? 0) > slot.most
+    return over ? [shadowOf(overSlots(slot))] : []
+  })
+  return [...rates, ...connections]
+}
+
+/** What is over its limit now, after something was counted without refusing. */
+export function overNow({ event, counts }: Plan, { standings }: Said): Decision | undefined {
+  for (const [at, { charge, reason }] of counts.entries()) {
+    const standing = standings[at]
+    if (reason && reason.limit.action !== 'shadow' && standing?.refused)
+      return overRate(event, charge, reason, standing).decision
+  }
+  return undefined
 }
 
 /** Refused for good beats refused for long, and that refused for a while: what the client has to know. */
@@ -118,18 +130,13 @@ function overRate(
   const { retryAfter, limit, window } = standing
   const count = subject.what === 'bytes' ? printCount(limit) : limit
   const text = `Too many ${subject.what} ${nameOf(subject, reason.limit)} (${count} in ${window})`
-  const { whom, what } = subject
-  return {
-    decision: limited(event, reason, text, retryAfter),
-    wait: Math.max(retryAfter, 0),
-    cause: { whom, subject: subject.subject, what },
-  }
+  return { decision: limited(event, reason, text, retryAfter), wait: Math.max(retryAfter, 0) }
 }
 
 function overSlots({ lease: { whom, subject }, reason, most }: Slot): Refusal {
   const { what } = reason.limit
   const text = `Too many ${what} ${nameOf({ whom, subject }, reason.limit)} (${most} at once)`
-  return { decision: limited('connection', reason, text), wait: 0, cause: { whom, subject, what } }
+  return { decision: limited('connection', reason, text), wait: 0 }
 }
 
 const PREPOSITIONS: Record<string, string> = { recipient: 'to', 'recipient domain': 'to' }
@@ -163,17 +170,18 @@ export function blocked(config: LimitsConfig, event: Event, block: Block, left: 
     text: `${clean(subject, 100)} is blocked${why && ` (${why})`}`,
     rule,
   }
-  return { decision, wait: left, cause: { whom: block.whom, subject: block.subject } }
+  return { decision, wait: left }
 }
 
-/** The blocks that concurrent connections set; those of rates are set by the store. `by`: HOST/PID. */
-export function blocksOf(plan: Plan, answer: Answer, by: string): Block[] {
-  if (answer.blocks.length) return []
-  return plan.slots.flatMap(({ lease, reason: { limit } }, at): Block[] => {
-    if (limit.block === 0 || !answer.slots[at]?.refused) return []
+/** Whom concurrent connections block, and for how long, ms; those that rates block are blocked by the store. */
+export function blocksOf({ slots }: Plan, { refusals }: Said): (Subject & { ms: number; reason: string })[] {
+  if (refusals.some(({ kind }) => kind === 'block')) return []
+  return slots.flatMap(({ lease, reason: { limit } }) => {
+    const over = refusals.some((refused) => refused.kind === 'concurrency' && isSame(lease, refused))
     const { whom, subject } = lease
-    const since = answer.at
-    return [{ whom, subject, reason: blockReason(limit.what), since, until: since + limit.block, by }]
+    return over && limit.block > 0
+      ? [{ whom, subject, ms: limit.block, reason: blockReason(limit.what) }]
+      : []
   })
 }
 
@@ -194,7 +202,5 @@ export function tooManyErrors({ limits }: LimitsConfig, errors: number): Decisio
 /** Under shadow it has code 250, to be recorded only. */
 function alone(event: Event, limit: Limit, text: string): Decision {
   const decision = limited(event, { limit, key: 'limit' }, text)
-  return limit.action === 'shadow'
-    ? shadowOf({ decision, wait: 0, cause: { whom: '', subject: '' } })
-    : decision
+  return limit.action === 'shadow' ? shadowOf({ decision, wait: 0 }) : decision
 }

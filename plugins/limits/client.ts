@@ -1,0 +1,85 @@
+// Hooks about the client itself: its connections, its logins, its errors.
+import { answer, guarded } from '../../core/decision'
+import type { Connection, Next, Plugin } from '../../core/haraka'
+import { attemptedUser, watchLogins } from './attempt'
+import { settle } from './envelope'
+import { live } from './live'
+import { failedLogin, loggedIn, loggingIn } from './logins'
+import { connecting, stepOf } from './policy'
+import { identityOf, partyOf, sessionOf } from './session'
+import { ask, refuse } from './speak'
+import { blocksOf, judge, tooManyErrors } from './verdict'
+
+const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
+
+/**
+ * At lookup_rdns, before DNS is asked, and at connect, where XCLIENT may come in. A refused client costs no more than
+ * this: from memory, where it was refused before.
+ */
+export const count_connection = guarded(async function (this, next, connection) {
+  const session = sessionOf(connection)
+  const { limiter } = live
+  if (!limiter || session.counted === subjectOf(connection)) return next()
+  if (session.lease) limiter.release(session.lease)
+  else live.connections++
+  session.counted = subjectOf(connection)
+  session.lease = `${limiter.node}/${connection.uuid}`
+  watch(connection)
+  const plan = connecting(live.limits.value, partyOf(connection), session.lease)
+  const { charges, leases } = stepOf(plan)
+  const said = await limiter.check(charges, leases)
+  for (const { ms, reason, ...subject } of blocksOf(plan, said)) await limiter.block(subject, ms, reason)
+  const verdict = judge(live.limits.value, plan, said)
+  if (refuse(this, next, connection, verdict, {}, said.source === 'remembered')) return
+  next()
+})
+
+function watch(connection: Connection): void {
+  const session = sessionOf(connection)
+  watchLogins(
+    connection,
+    () => {
+      const party = partyOf(connection, session.attempt ? { user: session.attempt } : {})
+      void live.limiter?.charge(stepOf(failedLogin(live.limits.value, party, session.known)).charges)
+    },
+    (user) => {
+      const party = { ...partyOf(connection), user: identityOf(user) }
+      void live.limiter?.charge(stepOf(loggedIn(party)).charges)
+    },
+  )
+}
+
+/** Before each line of an AUTH dialogue, so that a password is not even looked at; and the end of patience with errors. */
+export const auth = guarded(async function (this, next, connection, words: string[]) {
+  const errors = tooManyErrors(live.limits.value, connection.errors)
+  if (errors && errors.code >= 400) return answer(this, next, connection, { ...errors, close: true })
+  const begins = words[0]?.toUpperCase() === 'AUTH'
+  if (!begins && !connection.notes.authenticating) return next()
+  const session = sessionOf(connection)
+  const user = attemptedUser(connection, words)
+  const named = user === undefined ? undefined : identityOf(user)
+  if (!begins && named === session.attempt) return next()
+  if (named !== undefined) session.attempt = named
+  else delete session.attempt
+  const plan = loggingIn(live.limits.value, partyOf(connection, named === undefined ? {} : { user: named }))
+  const said = await ask('peek', plan)
+  if (!said) return next()
+  const verdict = judge(live.limits.value, plan, said)
+  session.known = verdict.known
+  if (refuse(this, next, connection, verdict, named === undefined ? {} : { user: named })) {
+    connection.notes.authenticating = false
+    return
+  }
+  next()
+})
+
+export function disconnect(this: Plugin, next: Next, connection: Connection): void {
+  const session = sessionOf(connection)
+  settle(connection)
+  if (session.lease) {
+    live.connections--
+    live.limiter?.release(session.lease)
+    session.lease = ''
+  }
+  next()
+}

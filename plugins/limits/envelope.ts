@@ -1,0 +1,110 @@
+// Hooks about mail: messages, recipients, bytes.
+import { answer, guarded, record } from '../../core/decision'
+import type { Address, Connection, Next, Plugin } from '../../core/haraka'
+import { live } from './live'
+import { addressing, ending, mailing, refusing } from './policy'
+import { partyOf, sessionOf } from './session'
+import { ask, refuse } from './speak'
+import { anotherRecipient, judge, overNow } from './verdict'
+
+/** Who guessed too many recipients is not listened to for so long, ms; then the limiter is asked again. */
+const SHUT = 5000
+
+/** After SPF has spoken, which tells whether MAIL FROM can be believed. */
+export const count_message = guarded(async function (
+  this,
+  next,
+  connection,
+  params: [Address, Record<string, string | null>],
+) {
+  settle(connection)
+  const size = Number(params[1]?.['SIZE']) || 0
+  const plan = mailing(live.limits.value, partyOf(connection), size)
+  const said = await ask('check', plan)
+  if (said && refuse(this, next, connection, judge(live.limits.value, plan, said))) return
+  next()
+})
+
+/** First at RCPT: what came of the recipient before this one, and an end to guessing. */
+export const shut = guarded(async function (this, next, connection, params: [Address]) {
+  settle(connection)
+  const session = sessionOf(connection)
+  if (!session.shut || performance.now() >= session.shutUntil) return next()
+  if (session.shut.code >= 500) session.ours++
+  answer(this, next, connection, session.shut, { to: params[0].address })
+})
+
+/** Before the next hop is asked, after everything else that may refuse. */
+export const count_recipient = guarded(async function (this, next, connection, recipient: Address) {
+  const { transaction } = connection
+  if (!transaction) return next()
+  const about = { to: recipient.address }
+  const session = sessionOf(connection)
+  const tooMany = anotherRecipient(live.limits.value, transaction.rcpt_to.length - 1)
+  if (tooMany && tooMany.code >= 400) {
+    if (tooMany.code >= 500) session.ours++
+    return answer(this, next, connection, tooMany, about)
+  }
+  if (tooMany) record(this, connection, tooMany, about)
+  const plan = addressing(live.limits.value, partyOf(connection, { recipient }))
+  const said = await ask('check', plan)
+  if (!said) return next()
+  const verdict = judge(live.limits.value, plan, said)
+  if (verdict.refusal && verdict.refusal.decision.code >= 500) session.ours++
+  if (refuse(this, next, connection, verdict, about)) return
+  session.pending = { verdict: said, accepted: connection.rcpt_count.accept }
+  next()
+})
+
+export const count_bytes = guarded(async function (this, next, connection) {
+  const { transaction } = connection
+  if (!transaction) return next()
+  const hosts = transaction.rcpt_to.map(({ host }) => host)
+  const plan = ending(live.limits.value, partyOf(connection), transaction.data_bytes, hosts)
+  const said = await ask('check', plan)
+  if (said && refuse(this, next, connection, judge(live.limits.value, plan, said))) return
+  if (said) sessionOf(connection).bytes = said
+  next()
+})
+
+export function settle_before(this: Plugin, next: Next, connection: Connection): void {
+  settle(connection)
+  next()
+}
+
+/** At the end of a transaction: bytes of a message that was not taken are given back. */
+export function reset(this: Plugin, next: Next, connection: Connection): void {
+  settle(connection)
+  const session = sessionOf(connection)
+  if (session.bytes && connection.transaction?.msg_status !== 'accepted')
+    void live.limiter?.refund(session.bytes)
+  delete session.bytes
+  next()
+}
+
+/**
+ * What came of the last recipient: Haraka has no hook for it, but counts. One that was charged and then refused by
+ * something else is given back; those refused for good, not by a limit, are counted.
+ */
+export function settle(connection: Connection): void {
+  const session = sessionOf(connection)
+  const { accept, reject } = connection.rcpt_count
+  if (session.pending && accept <= session.pending.accepted)
+    void live.limiter?.refund(session.pending.verdict)
+  delete session.pending
+  const cost = reject - session.refused - session.ours
+  session.refused = reject
+  session.ours = 0
+  if (cost > 0) void countRefused(connection, cost)
+}
+
+async function countRefused(connection: Connection, cost: number): Promise<void> {
+  const session = sessionOf(connection)
+  const plan = refusing(live.limits.value, partyOf(connection), cost)
+  const said = await ask('charge', plan)
+  if (!said) return
+  const over = overNow(plan, said)
+  if (!over) return
+  session.shut = over
+  session.shutUntil = performance.now() + SHUT
+}

@@ -1,0 +1,75 @@
+// relay-guard/limits: how much a client may do. See docs/limits.md.
+import cluster from 'node:cluster'
+import { onDecision } from '../../core/decision'
+import { denyOwn } from '../../core/deny'
+import type { Connection, Next, Plugin } from '../../core/haraka'
+import { Journal } from '../../core/journal'
+import { Limiter, MemoryStore, serveMemory } from '../../core/limiter'
+import { type RedisConfig, readRedis } from '../../core/redis-ini'
+import { guardConnection } from '../../core/rights'
+import { configurationHash, packageVersion, Setting, settled } from '../../core/settings'
+import { readLimits } from './config'
+import { live } from './live'
+
+export { auth, count_connection, disconnect } from './client'
+export { count_bytes, count_message, count_recipient, reset, settle_before, shut } from './envelope'
+
+export function register(this: Plugin): void {
+  live.plugin = this
+  live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => live.limiter?.forgetRefusals())
+  const redis: Setting<RedisConfig> = new Setting(this, 'redis.ini', { read: readRedis }, () =>
+    start(this, redis.value),
+  )
+  const smtp = this.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
+  // The master of workers counts for them where there is no Redis; it takes no mail itself.
+  if (cluster.isPrimary && smtp?.main?.nodes !== 0) serveMemory(new MemoryStore())
+  else if (redis.value) start(this, redis.value)
+
+  this.register_hook('connect_init', 'take_over', -100)
+  this.register_hook('lookup_rdns', 'count_connection', -95)
+  this.register_hook('connect', 'count_connection', -95)
+  this.register_hook('unrecognized_command', 'auth', -95)
+  this.register_hook('mail', 'count_message', 90)
+  this.register_hook('rcpt', 'shut', -98)
+  this.register_hook('rcpt_ok', 'count_recipient', 50)
+  this.register_hook('data', 'settle_before', -100)
+  this.register_hook('data_post', 'count_bytes', 50)
+  this.register_hook('reset_transaction', 'reset', -100)
+  this.register_hook('disconnect', 'disconnect', -100)
+  this.register_hook('deny', 'deny_own', -100)
+  settled(this)
+}
+
+export const deny_own = denyOwn
+
+export function take_over(this: Plugin, next: Next, connection: Connection): void {
+  guardConnection(this, connection)
+  next()
+}
+
+/** Begins, or begins anew after redis.ini has changed. What was counted where it was counted before stays there. */
+function start(plugin: Plugin, settings: RedisConfig): void {
+  const before = { limiter: live.limiter, journal: live.journal }
+  const log = (line: string) => plugin.lognotice(line)
+  const version = packageVersion()
+  live.limiter = new Limiter({ settings, log })
+  live.journal = new Journal({
+    settings,
+    stream: () => settings.log,
+    state: () => ({
+      version,
+      store: live.limiter?.source ?? 'memory',
+      connections: live.connections,
+      configuration: configurationHash(),
+    }),
+    log,
+  })
+  onDecision((decision) => live.journal?.note(decision))
+  void before.limiter?.close()
+  void before.journal?.close()
+}
+
+export function shutdown(): void {
+  void live.limiter?.close()
+  void live.journal?.close()
+}
