@@ -109,6 +109,16 @@ function put(file: string, text: string) {
 async function prepare(options: HarakaOptions, listen: string): Promise<string> {
   const installed = await installHaraka()
   const dir = mkdtempSync(join(tmpdir(), 'relay-guard-haraka-'))
+  try {
+    fill(dir, installed, options, listen)
+    return dir
+  } catch (error) {
+    rmSync(dir, { recursive: true, force: true })
+    throw error
+  }
+}
+
+function fill(dir: string, installed: string, options: HarakaOptions, listen: string) {
   cpSync(join(installed, 'config'), join(dir, 'config'), { recursive: true })
   copyFileSync(join(installed, 'package.json'), join(dir, 'package.json'))
   symlinkSync(join(installed, 'node_modules'), join(dir, 'node_modules'))
@@ -123,7 +133,6 @@ async function prepare(options: HarakaOptions, listen: string): Promise<string> 
   for (const [name, source] of Object.entries({ fake_rdns: fakeRdns, ...options.localPlugins })) {
     put(join(dir, 'plugins', `${name}.js`), source)
   }
-  return dir
 }
 
 /** Collects what a process writes, and answers questions about it. */

@@ -1,7 +1,17 @@
 // A Haraka install as a user has it: `haraka -i`, then the packed package by npm. Made once a tarball, shared by all tests.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -63,6 +73,16 @@ async function lock(path: string): Promise<boolean> {
   }
 }
 
+/** Every build makes another install: those of other days go. */
+function removeOld() {
+  const yesterday = Date.now() - 86_400_000
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith('relay-guard-install-'))) {
+    const directory = join(tmpdir(), name)
+    const made = statSync(directory, { throwIfNoEntry: false })?.mtimeMs
+    if (made !== undefined && made < yesterday) rmSync(directory, { recursive: true, force: true })
+  }
+}
+
 async function installOnce(): Promise<string> {
   const packed = tarball()
   const hash = createHash('sha256').update(readFileSync(packed)).digest('hex').slice(0, 16)
@@ -71,6 +91,7 @@ async function installOnce(): Promise<string> {
     if (!(await lock(`${ready}.lock`))) continue
     try {
       if (existsSync(ready)) break
+      removeOld()
       const fresh = mkdtempSync(`${ready}-`)
       await make(fresh, packed)
       renameSync(fresh, ready)
