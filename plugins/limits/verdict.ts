@@ -74,7 +74,7 @@ function shadowsOf(plan: Plan, { standings, slots }: Said, known: boolean): Deci
     return over ? [shadowOf(overRate(plan.event, charge, reason, standing))] : []
   })
   const connections = plan.slots.flatMap((slot, at) => {
-    const over = slot.reason.limit.action === 'shadow' && (slots[at]?.used ?? 0) > slot.most
+    const over = slot.reason.limit.action === 'shadow' && (slots[at]?.used ?? 0) >= slot.most
     return over ? [shadowOf(overSlots(slot))] : []
   })
   return [...rates, ...connections]
