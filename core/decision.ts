@@ -18,6 +18,8 @@ export interface Decision {
   /** One line that says why. What comes from outside is cleaned when it is spoken. */
   text: string
   rule: Rule
+  /** For the log only: what the client need not know. */
+  detail?: string
   /** Close the connection after the reply. */
   close?: boolean
 }
@@ -55,6 +57,31 @@ export function clean(text: string, length = 400): string {
 export const replyId = ({ uuid, transaction }: Connection): string =>
   transaction ? uuid.slice(0, 8) + transaction.uuid.slice(uuid.length) : uuid.slice(0, 8)
 
+/** A decision as it was spoken. */
+export interface Spoken {
+  /** Unix ms. */
+  time: number
+  plugin: string
+  accepted: boolean
+  id: string
+  outcome: string
+  rule: string
+  ip: string
+  user?: string
+  from?: string
+  to?: string
+  /** Whom it is counted for; without it, the ip. */
+  subject?: string
+  reply?: string
+}
+
+let listener: ((decision: Spoken) => void) | undefined
+
+/** Sends every decision of this process to `hear` too, instead of whoever heard them before. */
+export function onDecision(hear: (decision: Spoken) => void): void {
+  listener = hear
+}
+
 /** Writes a decision to Haraka's results and to one line of its log. `about` is what it was about, e.g. `{ to: 'a@b.example' }`. */
 export function record(
   plugin: Plugin,
@@ -66,9 +93,10 @@ export function record(
   const rule = printRule(decision.rule)
   const results = transaction?.results ?? connection.results
   const said = `${decision.outcome} by ${rule}`
-  results.add(plugin, decision.code < 400 ? { pass: said } : { fail: said })
+  const accepted = decision.code < 400
+  results.add(plugin, accepted ? { pass: said } : { fail: said })
   const from = transaction?.mail_from?.address
-  connection[decision.code < 400 ? 'loginfo' : 'lognotice'](plugin, 'decision', {
+  const line = {
     id: replyId(connection),
     outcome: decision.outcome,
     rule,
@@ -76,8 +104,11 @@ export function record(
     ...(connection.notes.auth_user && { user: clean(connection.notes.auth_user) }),
     ...(transaction && { from: clean(from || '<>') }),
     ...Object.fromEntries(Object.entries(about).map(([name, value]) => [name, clean(value)])),
-    ...(decision.code >= 400 && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
-  })
+    ...(decision.detail && { detail: clean(decision.detail) }),
+    ...(!accepted && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
+  }
+  connection[accepted ? 'loginfo' : 'lognotice'](plugin, 'decision', line)
+  listener?.({ time: Date.now(), plugin: plugin.name, accepted, ...line })
 }
 
 /** Records a decision and answers the hook with it. An acceptance continues (CONT) unless `accept` says otherwise. */

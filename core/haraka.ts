@@ -37,8 +37,7 @@ export interface Header {
 }
 
 export interface MessageStream {
-  pipe<T>(to: T, options?: { dot_stuffed?: boolean; ending_dot?: boolean; end?: boolean }): T
-  unpipe(): void
+  pipe<T>(to: T): T
 }
 
 export interface Transaction {

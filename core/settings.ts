@@ -153,7 +153,7 @@ export class Setting<T> {
   private complain(mistakes: Mistake[]): void {
     for (const mistake of mistakes) this.plugin.logerror(printMistake(mistake))
     this.plugin.logerror(
-      `config/relay-guard/${this.name} has ${mistakes.length} mistakes; the last good configuration stays in force`,
+      `config/relay-guard/${this.name} has mistakes (${mistakes.length}); the last good configuration stays in force`,
     )
   }
 
@@ -209,5 +209,5 @@ export function settled(plugin: Plugin): void {
     .map((line) => line.replace(/^haraka-plugin-/, ''))
     .filter((line) => line.startsWith('relay-guard/'))
   if (ours.includes(plugin.name) && ours.at(-1) !== plugin.name) return
-  throw new Error(`config/relay-guard has ${refused} mistakes, listed above; Haraka does not start`)
+  throw new Error(`config/relay-guard has mistakes (${refused}), listed above; Haraka does not start`)
 }

@@ -196,7 +196,7 @@ describe('at the start', () => {
       'crit: acl.ini [realy]: is not a section of this file; did you mean [relay]?',
       'acl registered',
       'crit: auth.ini [main] sender: "all" is not one of any, domain, address',
-      'refused: config/relay-guard has 2 mistakes, listed above; Haraka does not start',
+      'refused: config/relay-guard has mistakes (2), listed above; Haraka does not start',
     ])
   })
 
