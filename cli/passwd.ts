@@ -6,8 +6,8 @@ import type { Call } from './index'
 
 export async function passwd({ words, json, print }: Call): Promise<0 | 1> {
   const [name = ''] = words
-  if (words.length !== 1 || !/^[^\s=;#[\]]+$/.test(name))
-    throw new Error('passwd takes one NAME, without spaces, = ; # [ ]')
+  if (words.length !== 1 || !/^[^\s\x00-\x1f=;#[\]]+$/.test(name) || /^@|@$/.test(name))
+    throw new Error('passwd takes one NAME, without spaces, = ; # [ ], and nothing missing beside an @')
   const password = await ask('Password: ')
   if (password === '') throw new Error('the password is empty')
   if (process.stdin.isTTY && (await ask('Again: ')) !== password) throw new Error('the two are not the same')

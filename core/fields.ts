@@ -56,6 +56,11 @@ export class Fields {
     return this.values.has(key)
   }
 
+  /** The key is there, and nothing behind it. */
+  isEmpty(key: string): boolean {
+    return this.values.get(key)?.every((text) => /^[\s,]*$/.test(text)) ?? false
+  }
+
   /** A value that `parse` turns into what is meant; what it throws becomes a mistake, and `fallback` stands in. */
   read<T>(key: string, fallback: T, parse: (text: string) => T): T {
     this.asked.add(key)

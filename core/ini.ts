@@ -50,7 +50,8 @@ export function parseIni(file: string, text: string, mistakes: Mistake[]): IniSe
     .entries()) {
     const line = raw.trim()
     if (line === '' || line[0] === ';' || line[0] === '#') continue
-    if (line[0] === '[') {
+    // [2001:db8::1]:25 is a key.
+    if (line[0] === '[' && !/^\[[^\]]*\]:\d/.test(line)) {
       const name = /^\[([^[\]]+)\](?:\s+;.*)?$/s.exec(line)?.[1]?.trim()
       if (!name) {
         wrong(current?.name ?? '', `line ${index + 1}`, `cannot be read: ${clean(line, 200)}`)

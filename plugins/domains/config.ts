@@ -101,8 +101,7 @@ function readDomain(fields: Fields, world: World): Domain | undefined {
   }
   const recipients = fields.list('recipients', normalAddress)
   if (fields.has('recipients')) domain.recipients = new Set(recipients)
-  if (domain.recipients?.size === 0)
-    fields.wrong('recipients', 'names nobody; without the line all are taken')
+  if (fields.isEmpty('recipients')) fields.wrong('recipients', 'names nobody; without the line all are taken')
   const isHere = (address: string) =>
     address.endsWith(`@${name}`) || (domain.subdomains && address.endsWith(`.${name}`))
   const elsewhere = recipients.find((address) => !isHere(address))

@@ -128,7 +128,7 @@ async function outcomesOf(
 }
 
 /** The queue file holds the message as it came over the wire, dots stuffed (RFC 5321 4.5.2). */
-function unstuffing(): Transform {
+export function unstuffing(): Transform {
   let atStart = true
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {

@@ -20,16 +20,14 @@ export function readRoute(
   const timeout = fields.duration('timeout', 30_000)
   const timeoutFinal = fields.duration('timeout_final', 600_000)
   const how = `${tls} ${timeout} ${timeoutFinal}`
-  let given = 0
   let isMx = false
   const hops = fields.list('next_hop', (text) => {
-    given++
     if (text.toLowerCase() !== 'mx') return readHop(text, own)
     isMx = true
     return undefined
   })
-  if (isMx && given > 1) fields.wrong('next_hop', 'mx stands alone')
-  if (given === 0 && fields.has('next_hop')) fields.wrong('next_hop', 'is empty')
+  if (isMx && hops.length > 0) fields.wrong('next_hop', 'mx stands alone')
+  if (fields.isEmpty('next_hop')) fields.wrong('next_hop', 'is empty')
   if (!isMx && hops.length === 0) return undefined
   if (isMx)
     return { key: `mx:${domain} ${how}`, hops: () => betterMx(domain, hostName), tls, timeout, timeoutFinal }
@@ -57,7 +55,9 @@ function readHop(text: string, own: OwnListener): NextHop {
   const hop = parseNextHop(text)
   const ip = hop.host === 'localhost' ? '127.0.0.1' : hop.host
   if (!hop.path && isIP(ip) && own(ip, hop.port))
-    throw new Error(`${text} is a listener of this server itself: mail would go round in a circle`)
+    throw new Error(
+      `${printNextHop(hop)} is a listener of this server itself: mail would go round in a circle`,
+    )
   return hop
 }
 

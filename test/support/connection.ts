@@ -1,6 +1,6 @@
 // Haraka's own connection and transaction without a socket, and a plugin that keeps what it logs.
 import { join } from 'node:path'
-import type { Address, Connection, Plugin, Transaction } from '../../core/haraka'
+import type { Address, Connection, Plugin, Results, Transaction } from '../../core/haraka'
 import { root } from './install'
 
 const haraka = (file: string): unknown => require(join(root, 'node_modules', file))
@@ -18,6 +18,7 @@ const { createConnection } = haraka('Haraka/connection') as {
 const { createTransaction } = haraka('Haraka/transaction') as {
   createTransaction(uuid: string, cfg: object): Transaction
 }
+const ResultStore = haraka('haraka-results') as new (connection: Connection) => Results
 const constants = haraka('haraka-constants') as { import(target: object): void }
 const { Address: HarakaAddress } = haraka('@haraka/email-address') as {
   Address: new (path: string) => Address
@@ -61,6 +62,7 @@ export function connectionOf(client: Partial<Client> = {}): TestConnection {
       const transaction = createTransaction(`${connection.uuid}.${connection.tran_count}`, {})
       transaction.mail_from = addressOf(from)
       connection.transaction = transaction
+      transaction.results = new ResultStore(connection)
       return transaction
     },
     end() {
