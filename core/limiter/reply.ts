@@ -51,5 +51,5 @@ export function readReply(step: Step, subjects: Subject[], reply: unknown): Answ
     const { whom = '', subject = '' } = subjects[number() - 1] ?? {}
     blocks.push({ whom, subject, until: number(), reason: text(), since: number(), by: text() })
   }
-  return { allowed, at, standings, slots, blocks }
+  return { allowed, at, standings, slots, blocks, source: 'redis' }
 }
