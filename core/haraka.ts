@@ -30,11 +30,14 @@ type Log = (...parts: unknown[]) => void
 
 export interface Header {
   get_all(name: string): string[]
+  /** The fields as they are, also those that Haraka cannot read. */
+  lines(): string[]
+  /** The value of a field with its encoded words decoded (RFC 2047). */
+  decode_header(value: string): string
 }
 
 export interface MessageStream {
-  pipe<T>(to: T, options?: { dot_stuffed?: boolean; ending_dot?: boolean; end?: boolean }): T
-  unpipe(): void
+  pipe<T>(to: T): T
 }
 
 export interface Transaction {

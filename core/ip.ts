@@ -34,11 +34,29 @@ function hexDigit(code: number): number {
   return lower >= 97 && lower <= 102 ? lower - 87 : -1
 }
 
+/**
+ * The groups of the address being read: one array for all, an array for each would cost more than reading it.
+ * A ninth group falls off its end and is seen by the count.
+ */
+const groups = new Uint16Array(8)
+
+/** Fills the groups that `::` stands for; false when there is none and groups are missing, or nothing to stand for. */
+function fillGap(gap: number, count: number): boolean {
+  if (gap < 0) return count === 8
+  if (count > 7) return false
+  const tail = count - gap
+  groups.copyWithin(8 - tail, gap, count)
+  groups.fill(0, gap, 8 - tail)
+  return true
+}
+
+const word = (index: number): number => groups[index]! * 65536 + groups[index + 1]!
+
 /** The four words of an IPv6 address (RFC 4291 2.2), a mapped one too; undefined for any other text, zone ids included. */
 export function parseV6(text: string): Ip | undefined {
   const { length } = text
   if (length < 2 || length > 45) return undefined
-  const groups: number[] = []
+  let count = 0
   let gap = -1
   let at = 0
   if (text.startsWith('::')) {
@@ -53,24 +71,23 @@ export function parseV6(text: string): Ip | undefined {
       if (digit < 0) break
       group = group * 16 + digit
     }
-    if (text.charCodeAt(at) === DOT) {
+    if (at < length && text.charCodeAt(at) === DOT) {
       const v4 = parseV4(text.slice(start))
       if (v4 < 0) return undefined
-      groups.push(v4 >>> 16, v4 & 0xffff)
+      groups[count++] = v4 >>> 16
+      groups[count++] = v4 & 0xffff
       break
     }
     if (at === start || at - start > 4) return undefined
-    groups.push(group)
+    groups[count++] = group
     if (at === length) break
     if (text.charCodeAt(at++) !== COLON || at === length) return undefined
     if (text.charCodeAt(at) !== COLON) continue
     if (gap >= 0) return undefined
-    gap = groups.length
+    gap = count
     at++
   }
-  if (gap < 0 ? groups.length !== 8 : groups.length > 7) return undefined
-  if (gap >= 0) groups.splice(gap, 0, ...Array<number>(8 - groups.length).fill(0))
-  return [0, 2, 4, 6].map((group) => groups[group]! * 65536 + groups[group + 1]!)
+  return fillGap(gap, count) ? [word(0), word(2), word(4), word(6)] : undefined
 }
 
 export const isMapped = (ip: Ip): boolean => ip.length === 4 && !ip[0] && !ip[1] && ip[2] === 0xffff
@@ -86,24 +103,25 @@ export function parseIp(text: string): Ip | undefined {
   return v6 && unmap(v6)
 }
 
-/** The words of a mask of `bits` ones over `words` words. */
-export const mask = (bits: number, words: number): Ip =>
-  Array.from({ length: words }, (_, word) => {
-    const ones = Math.min(Math.max(bits - word * 32, 0), 32)
-    return ones && (-1 << (32 - ones)) >>> 0
-  })
+/** The given word of a mask of `bits` ones. */
+export function maskWord(bits: number, index: number): number {
+  const ones = Math.min(Math.max(bits - index * 32, 0), 32)
+  return ones && (-1 << (32 - ones)) >>> 0
+}
 
 /** The first address of the subnet of `bits` bits that `ip` is in. */
-export function networkOf(ip: Ip, bits: number): Ip {
-  const ones = mask(bits, ip.length)
-  return ip.map((word, index) => (word & ones[index]!) >>> 0)
-}
+export const networkOf = (ip: Ip, bits: number): Ip =>
+  ip.map((value, index) => (value & maskWord(bits, index)) >>> 0)
+
+/** Its last address. */
+export const lastOf = (ip: Ip, bits: number): Ip =>
+  ip.map((value, index) => (value | ~maskWord(bits, index)) >>> 0)
 
 /** The canonical text (RFC 5952 for IPv6). */
 export function formatIp(ip: Ip): string {
   if (ip.length === 1) return [24, 16, 8, 0].map((shift) => (ip[0]! >>> shift) & 255).join('.')
-  const groups = ip.flatMap((word) => [(word >>> 16).toString(16), (word & 0xffff).toString(16)]).join(':')
-  const runs = groups.match(/\b0(:0)+\b/g) ?? []
+  const text = ip.flatMap((value) => [(value >>> 16).toString(16), (value & 0xffff).toString(16)]).join(':')
+  const runs = text.match(/\b0(:0)+\b/g) ?? []
   const longest = runs.reduce((best, run) => (run.length > best.length ? run : best), '')
-  return longest ? groups.replace(new RegExp(`(^|:)${longest}(:|$)`), '::') : groups
+  return longest ? text.replace(new RegExp(`(^|:)${longest}(:|$)`), '::') : text
 }

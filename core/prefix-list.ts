@@ -7,8 +7,8 @@ export type OnEntry = (line: number, entry: string) => void
 const MISTAKES_SHOWN = 20
 const LINES_A_STEP = 1000
 const NEWLINE = 10
-const BYTE_ORDER_MARK = '\ufeff'
 
+/** trim() takes a byte order mark and the CR of CRLF away, too. */
 const entryOf = (line: string): string => {
   const comment = line.search(/[#;]/)
   return (comment < 0 ? line : line.slice(0, comment)).trim()
@@ -19,7 +19,7 @@ export function* entries(text: Buffer | string, onEntry: OnEntry): Work<string[]
   const bytes = typeof text === 'string' ? Buffer.from(text) : text
   const mistakes: string[] = []
   let more = 0
-  let at = bytes.indexOf(BYTE_ORDER_MARK) === 0 ? 3 : 0
+  let at = 0
   for (let line = 1; at < bytes.length; line++) {
     const newline = bytes.indexOf(NEWLINE, at)
     const end = newline < 0 ? bytes.length : newline

@@ -1,16 +1,6 @@
 // From ranges that overlap to disjoint intervals, in each the value of the range with the fewest addresses.
+import type { Ranges } from './prefix-ranges'
 import type { Work } from './slices'
-
-/** Ranges of one family, side by side: `words` 32-bit words an address, most significant first. */
-export interface Ranges {
-  words: number
-  count: number
-  first: Uint32Array
-  last: Uint32Array
-  /** last - first: the range's size, less one so that it fits. */
-  span: Uint32Array
-  value: Int32Array
-}
 
 /** Sorted starts, each with the value that holds from there to the next one; -1 is none. */
 export interface Intervals {
@@ -32,8 +22,12 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number, words: nu
 
 /** The ranges' indexes by first address, ties as they were added: a radix sort, because it can stop anywhere. */
 export function* sortByFirst({ words, count, first }: Ranges): Work<Uint32Array> {
-  let order = new Uint32Array(count).map((_, index) => index)
+  let order = new Uint32Array(count)
   let sorted = new Uint32Array(count)
+  for (let at = 0; at < count; at++) {
+    order[at] = at
+    if (at % STEP === 0) yield
+  }
   for (let byte = 0; byte < words * 4; byte++) {
     const word = words - 1 - (byte >>> 2)
     const shift = (byte & 3) * 8
@@ -106,7 +100,7 @@ class OpenRanges {
   }
 }
 
-/** Writes intervals from left to right; a second one at the same start replaces, an equal one continues. */
+/** Writes intervals from left to right. Of several with one start the last one holds. */
 class IntervalWriter {
   private length = 0
   private readonly starts: Uint32Array
@@ -118,41 +112,34 @@ class IntervalWriter {
     this.values = new Int32Array(ranges.count * 2)
   }
 
-  private put(value: number, replaces: boolean): number {
-    if (replaces) this.length--
-    const previous = this.length ? this.values[this.length - 1]! : -1
-    if (previous === value) return -1
-    this.values[this.length] = value
-    return this.length++
-  }
-
   /** `range` holds from its first address on. */
   from(range: number) {
     const { words, first, value } = this.ranges
-    const replaces = this.length > 0 && compare(this.starts, this.length - 1, first, range, words) === 0
-    const at = this.put(value[range]!, replaces)
-    if (at >= 0) this.starts.set(first.subarray(range * words, range * words + words), at * words)
+    for (let word = 0; word < words; word++) {
+      this.starts[this.length * words + word] = first[range * words + word]!
+    }
+    this.values[this.length++] = value[range]!
   }
 
   /** `next` (or none, -1) holds from the address after the last one of `range`. */
   after(range: number, next: number) {
     const { words, last, value } = this.ranges
-    let word = words - 1
-    while (word >= 0 && last[range * words + word] === 0xffffffff) word--
-    if (word < 0) return
-    const at = this.put(next < 0 ? -1 : value[next]!, false)
-    if (at < 0) return
-    this.starts.set(last.subarray(range * words, range * words + word + 1), at * words)
-    this.starts.fill(0, at * words + word + 1, at * words + words)
-    this.starts[at * words + word]!++
+    let carry = 1
+    for (let word = words - 1; word >= 0; word--) {
+      const sum = last[range * words + word]! + carry
+      this.starts[this.length * words + word] = sum
+      carry = sum > 0xffffffff ? 1 : 0
+    }
+    if (!carry) this.values[this.length++] = next < 0 ? -1 : value[next]!
   }
 
+  /** Views, no copies: what is left over was never touched, so the system never backed it with memory. */
   done(): Intervals {
     const { words } = this.ranges
     return {
       words,
-      starts: this.starts.slice(0, this.length * words),
-      values: this.values.slice(0, this.length),
+      starts: this.starts.subarray(0, this.length * words),
+      values: this.values.subarray(0, this.length),
     }
   }
 }

@@ -1,7 +1,8 @@
 // From an address to the entry with the fewest addresses that contains it: sorted disjoint intervals, binary search.
 import { type Ip, parseIp } from './ip'
 import type { Range } from './prefix'
-import { type Intervals, type Ranges, sweep } from './prefix-sweep'
+import { RangeCollector } from './prefix-ranges'
+import { type Intervals, sweep } from './prefix-sweep'
 import { runAtOnce, runInSlices, type Work } from './slices'
 
 function find({ words, starts, values }: Intervals, ip: Ip): number {
@@ -38,46 +39,16 @@ export class PrefixTable {
    */
   lookup(ip: string | null | undefined): number {
     if (!ip) return -1
-    const address = parseIp(ip) ?? parseIp(ip.replace(/%.*$/s, ''))
+    const address = parseIp(ip) ?? (ip.includes(':') ? parseIp(ip.split('%', 1)[0]!) : undefined)
     if (!address) return -1
     return find(address.length === 1 ? this.v4 : this.v6, address)
   }
 }
 
-const emptyRanges = (words: number, room = 16): Ranges => ({
-  words,
-  count: 0,
-  first: new Uint32Array(room * words),
-  last: new Uint32Array(room * words),
-  span: new Uint32Array(room * words),
-  value: new Int32Array(room),
-})
-
-function grown(ranges: Ranges): Ranges {
-  const bigger = emptyRanges(ranges.words, ranges.count * 2)
-  bigger.count = ranges.count
-  for (const column of ['first', 'last', 'span', 'value'] as const) bigger[column].set(ranges[column])
-  return bigger
-}
-
-function append({ words, count, first, last, span, value }: Ranges, range: Range, number: number) {
-  value[count] = number
-  let borrow = 0
-  for (let word = words - 1; word >= 0; word--) {
-    const from = range.first[word]!
-    const to = range.last[word]!
-    const at = count * words + word
-    first[at] = from
-    last[at] = to
-    span[at] = to - from - borrow
-    borrow = to - from - borrow < 0 ? 1 : 0
-  }
-}
-
-/** Collects ranges and makes a table of them once; spent after that. */
+/** Collects ranges and makes a table of them. */
 export class PrefixTableBuilder {
-  private v4 = emptyRanges(1)
-  private v6 = emptyRanges(4)
+  private readonly v4 = new RangeCollector(1)
+  private readonly v6 = new RangeCollector(4)
 
   /**
    * `onSameSize` is told, while building, the values of every two overlapping ranges with the same number of addresses
@@ -88,20 +59,14 @@ export class PrefixTableBuilder {
 
   /** `value` is a non-negative 31-bit integer. */
   add(range: Range, value: number) {
-    let ranges = range.family === 4 ? this.v4 : this.v6
-    if (ranges.count === ranges.value.length) {
-      ranges = grown(ranges)
-      if (range.family === 4) this.v4 = ranges
-      else this.v6 = ranges
-    }
-    append(ranges, range, value)
-    ranges.count++
+    const ranges = range.family === 4 ? this.v4 : this.v6
+    ranges.add(range, value)
   }
 
   /** The work of building, for a caller that has more to do in the same slices. */
   *work(): Work<PrefixTable> {
-    const v4 = yield* sweep(this.v4, this.onSameSize)
-    const v6 = yield* sweep(this.v6, this.onSameSize)
+    const v4 = yield* sweep(yield* this.v4.gather(), this.onSameSize)
+    const v6 = yield* sweep(yield* this.v6.gather(), this.onSameSize)
     return new PrefixTable(v4, v6)
   }
 

@@ -1,6 +1,17 @@
 // What a user writes for a set of addresses: one address, CIDR, address/netmask or a range, read into its first and last.
 import { clean } from './decision'
-import { formatIp, type Ip, isMapped, mask, networkOf, parseIp, parseV4, parseV6, unmap } from './ip'
+import {
+  formatIp,
+  type Ip,
+  isMapped,
+  lastOf,
+  maskWord,
+  networkOf,
+  parseIp,
+  parseV4,
+  parseV6,
+  unmap,
+} from './ip'
 
 /** All addresses from `first` to `last`, both included, both of one family. */
 export interface Range {
@@ -14,16 +25,17 @@ const ALLOWED =
 
 const range = (first: Ip, last: Ip): Range => ({ family: first.length === 1 ? 4 : 6, first, last })
 
-const isBefore = (a: Ip, b: Ip): boolean => {
-  const word = a.findIndex((value, index) => value !== b[index])
-  return word >= 0 && a[word]! < b[word]!
+function isBefore(a: Ip, b: Ip): boolean {
+  let word = 0
+  while (word < a.length - 1 && a[word] === b[word]) word++
+  return a[word]! < b[word]!
 }
 
 /** Why a text is no address, for the frequent reasons. */
 function unreadable(text: string): string {
   if (text.includes('%')) return 'zone ids are not possible here'
   if (/\s/.test(text)) return 'spaces are not possible here'
-  if (/(^|[.:])0\d+(\.|$)/.test(text)) return `${text} has leading zeros (decimal or octal?)`
+  if (/(^|[.:])0\d+(\.|$)/.test(text)) return 'leading zeros are not possible (octal or decimal?)'
   return text ? `${text} is not an address` : 'an address is missing'
 }
 
@@ -37,7 +49,7 @@ function prefixLength(text: string, width: number): number {
   const form = width === 32 ? '/0 to /32 or a netmask like /255.255.255.0' : `/0 to /${width}`
   if (netmask < 0) throw new Error(`/${text} is not a prefix length, allowed is ${form}`)
   const bits = Math.clz32(~netmask)
-  if (mask(bits, 1)[0] === netmask) return bits
+  if (maskWord(bits, 0) === netmask) return bits
   throw new Error('the netmask has holes, allowed are ones followed by zeros, like 255.255.255.0')
 }
 
@@ -53,16 +65,9 @@ function parseSubnet(address: string, suffix: string): Range {
 }
 
 function subnet(ip: Ip, bits: number): Range {
-  const ones = mask(bits, ip.length)
   const first = networkOf(ip, bits)
-  if (isBefore(first, ip)) {
-    const network = `${formatIp(first)}/${bits}`
-    throw new Error(`host bits are set, did you mean ${network} or ${formatIp(ip)}?`)
-  }
-  return range(
-    first,
-    first.map((word, index) => (word | ~ones[index]!) >>> 0),
-  )
+  if (!isBefore(first, ip)) return range(first, lastOf(first, bits))
+  throw new Error(`host bits are set, did you mean ${formatIp(first)}/${bits} or ${formatIp(ip)}?`)
 }
 
 function parseRange(from: string, to: string): Range {
@@ -80,7 +85,7 @@ function parse(text: string): Range {
   if (dash >= 0) return parseRange(text.slice(0, dash), text.slice(dash + 1))
   if (slash >= 0) return parseSubnet(text.slice(0, slash), text.slice(slash + 1))
   const ip = parseIp(text)
-  if (!ip) throw new Error(`${text ? unreadable(text) : 'the entry is empty'}, ${ALLOWED}`)
+  if (!ip) throw new Error(`${unreadable(text)}, ${ALLOWED}`)
   return range(ip, ip)
 }
 
@@ -93,6 +98,6 @@ export function parseEntry(text: string): Range {
     return parse(text)
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new Error(`${clean(text, 60)}: ${clean(reason)}`)
+    throw new Error(`${clean(text, 60) || 'empty entry'}: ${clean(reason)}`)
   }
 }

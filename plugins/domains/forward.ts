@@ -1,6 +1,6 @@
 // delivery = forward: the next hop is asked at RCPT on the connection that then delivers, and its answers are ours.
 import type { Decision } from '../../core/decision'
-import type { Address, MessageStream, Transaction } from '../../core/haraka'
+import type { Address, Transaction } from '../../core/haraka'
 import type { NextHopClient } from '../../core/next-hop/client'
 import type { Delivery } from '../../core/next-hop/delivery'
 import type { Outcome, Reply } from '../../core/next-hop/reply'
@@ -44,16 +44,9 @@ export async function match(
 export async function send(transaction: Transaction): Promise<Outcome[]> {
   const { next } = stateOf(transaction)
   if (!next) return []
-  const outcomes = await next.send((body, signal) => {
-    signal.addEventListener('abort', () => transaction.message_stream.unpipe(), { once: true })
-    pour(transaction.message_stream, body)
-  })
+  const outcomes = await next.send((body) => void transaction.message_stream.pipe(body))
   delete stateOf(transaction).next
   return outcomes
-}
-
-function pour(stream: MessageStream, body: NodeJS.WritableStream): void {
-  stream.pipe(body, { dot_stuffed: true })
 }
 
 function openFor(client: NextHopClient, transaction: Transaction, { domain }: Way): Delivery {
@@ -68,12 +61,18 @@ function openFor(client: NextHopClient, transaction: Transaction, { domain }: Wa
 
 export const isYes = ({ code }: { code: number }): boolean => code >= 200 && code < 300
 
-/** The next hop's own answer, in our words only where it gave none. `what`: the outcome's first half. */
+/**
+ * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
+ * `what`: the outcome's first half.
+ */
 export function decide(reply: Reply, { domain }: Way, what: string): Decision {
-  const { code, text } = reply
+  const { answered, code, text } = reply
   const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
-  const outcome = isYes(reply)
-    ? what
-    : `${what}.${!reply.answered ? 'no-answer' : code < 500 ? 'next-hop-deferred' : 'next-hop-refused'}`
-  return { outcome, code, status, text, rule: ruleOf(domain, 'next_hop') }
+  const rule = ruleOf(domain, 'next_hop')
+  if (!answered) {
+    const ours = 'The next hop does not answer, try again later'
+    return { outcome: `${what}.no-answer`, code, status, text: ours, rule, detail: text }
+  }
+  const outcome = isYes(reply) ? what : `${what}.${code < 500 ? 'next-hop-deferred' : 'next-hop-refused'}`
+  return { outcome, code, status, text, rule }
 }

@@ -1,0 +1,150 @@
+// limits.ini → LimitsConfig. A section is a sentence, `[WHAT per WHOM]`.
+import { Fields, fieldsOf } from '../../core/fields'
+import { type IniSection, type Mistake, nearest } from '../../core/ini'
+import { parseRate, type Rate, unlimited } from '../../core/rate'
+import type { Reading } from '../../core/settings'
+import { addressExceptions, type Exception, type Exceptions, nameExceptions } from './exceptions'
+import { ipOf, type Whom } from './subjects'
+
+export const FILE = 'limits.ini'
+
+const ENVELOPE = ['ip', 'network', 'user', 'sender', 'sender domain'] as const
+
+/** What is counted, and for whom it can be. */
+const PAIRS = {
+  connections: ['ip', 'network'],
+  'concurrent connections': ['ip', 'network'],
+  messages: ENVELOPE,
+  recipients: [...ENVELOPE, 'recipient', 'recipient domain', 'message'],
+  bytes: [...ENVELOPE, 'recipient domain'],
+  'failed logins': ['ip', 'network', 'user'],
+  'refused recipients': ['ip', 'network'],
+  errors: ['connection'],
+} as const satisfies Record<string, readonly Whom[]>
+
+export type What = keyof typeof PAIRS
+
+const OPTIONS = ['limit', 'action', 'block']
+const STRANGERS_CHOOSE: Whom[] = ['sender', 'sender domain', 'recipient', 'recipient domain']
+const WITHOUT_SUBJECT: Whom[] = ['message', 'connection']
+
+export interface Limit {
+  what: What
+  whom: Whom
+  section: string
+  rate: Rate
+  action: 'defer' | 'reject' | 'shadow'
+  /** Once over, refuse everything of this subject for so long, ms; 0: only what is over. */
+  block: number
+  exceptions: Exceptions
+}
+
+export interface LimitsConfig {
+  /** By section: `recipients per ip`. */
+  limits: Map<string, Limit>
+  ipv6Prefix: number
+  exemptRelay: boolean
+}
+
+const SECTIONS = new Map<string, { what: What; whom: Whom }>(
+  (Object.keys(PAIRS) as What[]).flatMap((what) =>
+    PAIRS[what].map((whom) => [`${what} per ${whom}`, { what, whom }] as const),
+  ),
+)
+
+export function readLimits({ sections, mistakes }: Reading): LimitsConfig {
+  const main = fieldsOf(FILE, sections, 'main', mistakes)
+  const config: LimitsConfig = {
+    limits: new Map(),
+    ipv6Prefix: main.read('ipv6_prefix', 64, readIpv6Prefix),
+    exemptRelay: main.flag('exempt_relay', true),
+  }
+  main.done()
+  for (const section of sections) {
+    if (section.name === 'main') continue
+    const pair = SECTIONS.get(section.name)
+    if (pair) config.limits.set(section.name, readLimit(section, pair, config.ipv6Prefix, mistakes))
+    else mistakes.push({ file: FILE, section: section.name, key: '', text: noPair(section.name) })
+  }
+  return config
+}
+
+function readIpv6Prefix(text: string): number {
+  const bits = /^\d{2,3}$/.test(text) ? Number(text) : 0
+  if (bits < 48 || bits > 128) throw new Error(`"${text}" is not a prefix length, allowed: 48 to 128`)
+  return bits
+}
+
+function noPair(name: string): string {
+  const what = (Object.keys(PAIRS) as What[]).find((known) => name.toLowerCase().startsWith(`${known} per `))
+  const near = nearest(
+    name,
+    what ? [...SECTIONS.keys()].filter((key) => key.startsWith(what)) : SECTIONS.keys(),
+  )
+  const known = what
+    ? `${what} are counted per ${PAIRS[what].join(', ')}`
+    : `a section is [WHAT per WHOM], WHAT one of ${Object.keys(PAIRS).join(', ')}`
+  return `is not a limit; ${near ? `did you mean [${near}]? ` : ''}${known}`
+}
+
+function readLimit(
+  section: IniSection,
+  { what, whom }: { what: What; whom: Whom },
+  ipv6Prefix: number,
+  mistakes: Mistake[],
+): Limit {
+  const fields = new Fields(FILE, section, mistakes)
+  const wrong = (key: string, text: string) => fields.wrong(key, text)
+  if (!fields.has('limit')) wrong('limit', `is missing; write limit = ${exampleOf(what, whom)}`)
+  const rate = fields.read('limit', unlimited, (text) => readRate(text, what, whom))
+  const action = fields.choice('action', 'defer', ['defer', 'reject', 'shadow'])
+  const block = fields.duration('block', 0)
+  if (STRANGERS_CHOOSE.includes(whom)) {
+    const why = `is not possible per ${whom}: strangers choose that name, and could shut others out`
+    if (action === 'reject') wrong('action', `reject ${why}; allowed are defer and shadow`)
+    if (block) wrong('block', why)
+  }
+  if (block && WITHOUT_SUBJECT.includes(whom))
+    wrong('block', `is not possible per ${whom}, which ends by itself`)
+  const exceptions = readExceptions(section, fields, (text) => readRate(text, what, whom))
+  const find = (): Exceptions => {
+    if (whom === 'ip' || whom === 'network')
+      return addressExceptions(exceptions, (ip) => ipOf(ip, ipv6Prefix), wrong)
+    if (!WITHOUT_SUBJECT.includes(whom)) return nameExceptions(whom, exceptions, wrong)
+    for (const { key } of exceptions) wrong(key, `is not possible per ${whom}; known: ${OPTIONS.join(', ')}`)
+    return () => undefined
+  }
+  return { what, whom, section: section.name, rate, action, block, exceptions: find() }
+}
+
+const hasWindows = (what: What, whom: Whom): boolean =>
+  what !== 'concurrent connections' && whom !== 'message' && whom !== 'connection'
+
+function exampleOf(what: What, whom: Whom): string {
+  if (!hasWindows(what, whom)) return '20'
+  return what === 'bytes' ? '500M/1h' : '30/1m, 300/1h'
+}
+
+function readRate(text: string, what: What, whom: Whom): Rate {
+  const rate = parseRate(text)
+  const write = `write ${exampleOf(what, whom)} or unlimited`
+  if (rate.most !== undefined && hasWindows(what, whom)) throw new Error(`"${text}" has no window; ${write}`)
+  if (rate.windows.length && !hasWindows(what, whom)) throw new Error(`"${text}" has a window; ${write}`)
+  return rate
+}
+
+/** All keys that are no option. One whose limit cannot be read is more likely an option spelled wrong. */
+function readExceptions(section: IniSection, fields: Fields, parse: (text: string) => Rate): Exception[] {
+  const keys = new Set(section.entries.map(({ key }) => key).filter((key) => !OPTIONS.includes(key)))
+  return [...keys].flatMap((key) => {
+    const rate = fields.read(key, undefined, (text): Rate | undefined => {
+      try {
+        return parse(text)
+      } catch (error) {
+        const near = nearest(key, OPTIONS)
+        throw near ? new Error(`is not a key of this section; did you mean ${near}?`) : error
+      }
+    })
+    return rate ? [{ key, rate }] : []
+  })
+}

@@ -1,0 +1,116 @@
+// Who is counted, under names that never meet, whatever a client calls itself: an address of the network holds no
+// "@", a mailbox ends in "@" and a host, and each kind of name has a key space (its `whom`) of its own.
+import { domainOf, unquoted, withoutTag } from '../../core/address'
+import { formatIp, lastOf, networkOf, parseIp } from '../../core/ip'
+import type { Range } from '../../core/prefix'
+
+export type Whom =
+  | 'ip'
+  | 'network'
+  | 'user'
+  | 'sender'
+  | 'sender domain'
+  | 'recipient'
+  | 'recipient domain'
+  | 'message'
+  | 'connection'
+
+/** A path of the envelope: the local part as the client wrote it, and its host, '' for <postmaster>. */
+export interface Mailbox {
+  user: string
+  host: string
+}
+
+/** Who takes part in an SMTP event, as far as it is known by then. */
+export interface Party {
+  ip: string
+  /** In [relay] or [listener]. */
+  relay: boolean
+  /** The identity that logged in or tries to, lower case. */
+  user?: string
+  sender?: Mailbox
+  /** This MAIL FROM can be believed: the client may relay, or SPF passed for it. */
+  believed?: boolean
+  recipient?: Mailbox
+}
+
+/** Someone who is counted. */
+export interface Who {
+  whom: Whom
+  subject: string
+  /** ip and network: the client, and the addresses that are counted together. */
+  ip?: string
+  range?: Range | undefined
+  /** What else can be excepted: a name that was given. An address that stands in for a name is none. */
+  named: boolean
+}
+
+const V4_NETWORK = 24
+const V6_NETWORK = 48
+
+/** An address and those that are counted with it. What is no address (a Unix socket) stands for itself. */
+function subnetOf(ip: string, v4: number, v6: number): { subject: string; range?: Range } {
+  const address = parseIp(ip) ?? parseIp(ip.replace(/%.*$/s, ''))
+  if (!address) return { subject: ip.toLowerCase() }
+  const bits = address.length === 1 ? v4 : v6
+  const first = networkOf(address, bits)
+  const suffix = bits < address.length * 32 ? `/${bits}` : ''
+  return {
+    subject: formatIp(first) + suffix,
+    range: { family: address.length === 1 ? 4 : 6, first, last: lastOf(address, bits) },
+  }
+}
+
+/** `203.0.113.9`, `2001:db8:1:2::/64`. */
+export const ipOf = (ip: string, ipv6Prefix: number): Who => ({
+  whom: 'ip',
+  ...subnetOf(ip, 32, ipv6Prefix),
+  ip,
+  named: false,
+})
+
+/** `203.0.113.0/24`, `2001:db8:1::/48`. */
+export const networkOfClient = (ip: string): Who => ({
+  whom: 'network',
+  ...subnetOf(ip, V4_NETWORK, V6_NETWORK),
+  ip,
+  named: false,
+})
+
+/** A mailbox in the form in which it is counted: `Anna+news@Example.org` is `anna@example.org`. */
+const mailboxName = (local: string, host: string): string =>
+  `${withoutTag(unquoted(local)).toLowerCase()}@${host}`
+
+/**
+ * MAIL FROM and its domain, where they can be believed. Of the null sender, and where anybody could have written the
+ * name, nobody but the client is to blame: its address is counted in the sender's place.
+ */
+export function sendersOf({ sender, believed, ip }: Party, ipv6Prefix: number): Who[] {
+  const host = sender && believed && sender.user !== '' ? domainOf(sender.host) : undefined
+  if (sender && host) {
+    return [
+      { whom: 'sender', subject: mailboxName(sender.user, host), named: true },
+      { whom: 'sender domain', subject: host, named: true },
+    ]
+  }
+  const { subject } = ipOf(ip, ipv6Prefix)
+  return [
+    { whom: 'sender', subject, named: false },
+    { whom: 'sender domain', subject, named: false },
+  ]
+}
+
+/** A host that is no domain name (an address literal) is counted as it stands; <postmaster> has no domain. */
+export function recipientsOf({ user, host }: Mailbox): Who[] {
+  const domain = domainOf(host) ?? host.toLowerCase()
+  const who: Who = { whom: 'recipient', subject: mailboxName(user, domain), named: true }
+  return domain === '' ? [who] : [who, recipientDomain(domain)]
+}
+
+export const recipientDomain = (host: string): Who => ({
+  whom: 'recipient domain',
+  subject: domainOf(host) ?? host.toLowerCase(),
+  named: true,
+})
+
+export const userOf = (user: string): Who => ({ whom: 'user', subject: user.toLowerCase(), named: true })
