@@ -1,7 +1,7 @@
 // What was refused, remembered in this process: a flood from one subject costs the store nothing.
 import { makeKeys } from '../keys'
 import { printRate } from '../rate'
-import { type Lease, type Step, type Subject, subjectsOf } from './contract'
+import { type Charge, type Lease, type Step, type Subject, subjectsOf } from './contract'
 import { Lru } from './lru'
 import type { Refusal } from './verdict'
 
@@ -42,18 +42,13 @@ export class Refusals {
   find(step: Step): Refusal[] {
     if (!this.#lru.size) return []
     const now = this.clock()
-    const found = subjectsOf(step).map(({ whom, subject }) => this.#lru.get(keys.block(whom, subject), now))
-    for (const { whom, subject, what, cost, limit, shadow } of step.charges) {
-      if (shadow || !limit.windows.length) continue
-      const known = this.#lru.get(keys.rate(whom, subject, what), now)
-      if (known?.refusal.kind !== 'rate') continue
-      const { charge } = known.refusal
-      // A smaller cost might fit, and another limit might not refuse.
-      if (cost >= charge.cost && printRate(limit) === printRate(charge.limit)) found.push(known)
-    }
-    for (const lease of step.leases)
-      found.push(this.#lru.get(keys.concurrent(lease.whom, lease.subject), now))
-    return found.flatMap((known) => (known ? [{ ...known.refusal, retryAfter: known.back - now }] : []))
+    const subjects = subjectsOf(step).map(({ whom, subject }) => keys.block(whom, subject))
+    const slots = step.leases.map(({ whom, subject }) => keys.concurrent(whom, subject))
+    const found = [...subjects, ...slots].flatMap((name) => {
+      const known = this.#lru.get(name, now)
+      return known ? [{ ...known.refusal, retryAfter: known.back - now }] : []
+    })
+    return [...found, ...step.charges.flatMap((charge) => this.#findRate(charge, now))]
   }
 
   /** A slot came free here. */
@@ -71,5 +66,17 @@ export class Refusals {
   /** For a new configuration. */
   clear(): void {
     this.#lru.clear()
+  }
+
+  #findRate(charge: Charge, now: number): Refusal[] {
+    const { whom, subject, what, cost, limit, shadow } = charge
+    if (shadow || !limit.windows.length) return []
+    const known = this.#lru.get(keys.rate(whom, subject, what), now)
+    if (known?.refusal.kind !== 'rate') return []
+    const { refusal } = known
+    // A smaller cost might fit, and another limit might not refuse.
+    if (cost < refusal.charge.cost || printRate(limit) !== printRate(refusal.charge.limit)) return []
+    const never = limit.windows.some((window) => cost > window.limit)
+    return [{ ...refusal, charge, retryAfter: never ? Number.POSITIVE_INFINITY : known.back - now }]
   }
 }
