@@ -1,0 +1,106 @@
+// What a limiter is asked and what it answers: the contract of both stores.
+import type { Rate } from '../rate'
+
+/** Who is counted: `{ whom: 'ip', subject: '203.0.113.9' }`. */
+export interface Subject {
+  whom: string
+  subject: string
+}
+
+/** One counter and what it is to be charged. An unlimited one is not counted, but a block of its subject holds. */
+export interface Charge extends Subject {
+  what: string
+  /** Messages, recipients, bytes: a whole number, 0 or more. */
+  cost: number
+  limit: Rate
+  /** Counts and reports, but never refuses. */
+  shadow?: boolean
+  /** Must have room for the cost, but is not charged: what is counted only later, as failed logins. */
+  probe?: boolean
+  /** Once over, everything of this subject is refused for so long, in ms. */
+  block?: number
+}
+
+/** A slot among the concurrent connections of a subject. */
+export interface Lease extends Subject {
+  /** HOST/PID/UUID of the connection. */
+  id: string
+  /** At most so many at once. */
+  limit: number
+}
+
+/** How long a lease lasts without a heartbeat, in ms. */
+export const LEASE = 60_000
+
+export interface Block extends Subject {
+  reason: string
+  /** Unix ms. */
+  since: number
+  until: number
+  /** Who set it: HOST/PID, or the operator. */
+  by: string
+}
+
+/**
+ * What one SMTP command touches. `check`: all or nothing. `charge`: counted without refusing. `refund`: given back
+ * to the part of the window it was charged in (`at`). `peek`: what a check would answer, nothing written.
+ */
+export interface Step {
+  op: 'check' | 'charge' | 'refund' | 'peek'
+  charges: Charge[]
+  leases: Lease[]
+  /** When a refund was charged: `at` of that answer. */
+  at?: number
+  /** Who sets the blocks of this step: HOST/PID. */
+  by: string
+}
+
+/** How a counter stands, in the window that decides: the one that takes longest if refused, else the fullest. */
+export interface Standing {
+  /** Over its limit. For a shadow charge, too. */
+  refused: boolean
+  /** In this window, with this charge if it was charged. */
+  used: number
+  limit: number
+  /** As `1h`; '' for an unlimited one. */
+  window: string
+  /** ms until this cost would fit; NEVER if it is more than the whole limit; 0 if it fits. */
+  retryAfter: number
+}
+
+export const NEVER = -1
+
+/** A store's answer, equal in both stores. Standings and slots are in the order of the step's charges and leases. */
+export interface Answer {
+  allowed: boolean
+  /** The store's clock, unix ms. */
+  at: number
+  standings: Standing[]
+  slots: { refused: boolean; used: number }[]
+  blocks: Block[]
+}
+
+/** `now` (unix ms) is for tests; without it, the store's own clock. */
+export interface Store {
+  step(step: Step, now?: number): Promise<Answer>
+  /** Lengthens leases, and adds those that are lost. */
+  renew(leases: Lease[], now?: number): Promise<void>
+  release(leases: Lease[]): Promise<void>
+  block(block: Block, now?: number): Promise<void>
+  unblock(subject: Subject): Promise<void>
+  /** Forgets all that was counted for a subject. Blocks and leases stay. */
+  reset(subject: Subject): Promise<void>
+}
+
+/** What a block that a counter sets is called. */
+export const blockReason = (what: string): string => `too many ${what.replaceAll(' ', '-')}`
+
+/** The subjects of a step, each once, in the order they first appear. */
+export function subjectsOf({ charges, leases }: Pick<Step, 'charges' | 'leases'>): Subject[] {
+  const seen = new Map<string, Subject>()
+  for (const item of [...charges, ...leases]) {
+    const name = `${item.whom} ${item.subject}`
+    if (!seen.has(name)) seen.set(name, { whom: item.whom, subject: item.subject })
+  }
+  return [...seen.values()]
+}

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { RedisStore } from '../core/limiter/redis'
+import { closeRedis, openRedis } from '../core/redis'
+import { charge, START, step, testStore } from './support/limiter-contract'
+import { RedisServer, until } from './support/redis'
+
+let server: RedisServer
+let client: ReturnType<typeof openRedis>
+
+before(async () => {
+  server = await RedisServer.start()
+  client = openRedis(server.settings)
+  await until(() => client.status === 'ready')
+})
+
+after(async () => {
+  await closeRedis(client)
+  await server.stop()
+})
+
+async function emptyStore(): Promise<RedisStore> {
+  await client.flushall()
+  return new RedisStore(client, { prefix: 'relay-guard:', timeout: 250 })
+}
+
+testStore('redis', emptyStore)
+
+test('a counter can be read with redis-cli, and has a TTL', async () => {
+  const store = await emptyStore()
+  const limit = charge('2/1m, 9/1h')
+  for (let i = 0; i < 3; i++) await store.step(step([limit]), START)
+  const key = 'relay-guard:rate:{ip:203.0.113.9}:messages'
+  assert.deepEqual(await client.hgetall(key), {
+    '1m.used': '2',
+    '1m.limit': '2',
+    '1m.parts': `${START / 6000}:2:2`,
+    '1h.used': '2',
+    '1h.limit': '9',
+    '1h.parts': `${START / 360_000}:2:2`,
+    refused: '1',
+    last: `${START}`,
+  })
+  const ttl = await client.pttl(key)
+  assert.ok(ttl > 3_900_000 && ttl <= 3_960_000, `${ttl}`)
+})
