@@ -64,6 +64,10 @@ function say({ mistakes, warnings, nextHops }: Report, print: (line: string) => 
   if (mistakes.length === 0) print('The ini files are good.')
 }
 
+/** By the first 32 bits. All unicast addresses of IPv6 are in 2000::/3 (RFC 4291 2.4). */
+const HALF_OF_IPV4 = 0x7fffffff
+const ALL_IPV6_UNICAST = 0x1fffffff
+
 const PRIVATE = PrefixTable.of(
   [
     '10.0.0.0/8',
@@ -89,8 +93,8 @@ function relayWarnings(acl: AclConfig, sections: IniSection[]): string[] {
   const wide = relay.flatMap(({ key, value }) => {
     if (/^off$/i.test(value ?? '')) return []
     try {
-      const { first, last } = parseEntry(key)
-      if (formatIp(first) !== formatIp(last) && /\/0$|^0\.0\.0\.0-/.test(key))
+      const { family, first, last } = parseEntry(key)
+      if (last[0]! - first[0]! >= (family === 4 ? HALF_OF_IPV4 : ALL_IPV6_UNICAST))
         return [`acl.ini [relay] ${key}: everybody may relay: this is an open relay`]
       if (PRIVATE.lookup(formatIp(first)) < 0) return []
       return [

@@ -3,7 +3,9 @@ import { domainToASCII } from 'node:url'
 
 /** A host name in its one form. Throws Error where it is none (RFC 1035 2.3.4 for the lengths). */
 export function normalDomain(text: string): string {
-  const name = domainToASCII(text.replace(/\.$/, '')).toLowerCase()
+  // domainToASCII reads its text as the host of a URL: of `ex%61mple.com` and `example.com/x` it makes example.com.
+  const isUrl = /[%/\\?#:@\x00-\x20]/.test(text)
+  const name = isUrl ? '' : domainToASCII(text).toLowerCase().replace(/\.$/, '')
   const labels = name.split('.')
   const fits =
     name !== '' &&

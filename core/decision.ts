@@ -35,9 +35,21 @@ export class DSN {
 
 export const printRule = ({ file, section, key }: Rule): string => `${file} [${section}]${key && ` ${key}`}`
 
-/** Replaces what could end a line or hide in a terminal or a log, and cuts: SMTP reply lines end at 512 octets (RFC 5321 4.5.3.1.5). */
-export const clean = (text: string, length = 400): string =>
-  text.replace(/[^\x20-\x7e\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd]+/g, ' ').slice(0, length)
+/** What could end a line, or hide or turn text round in a terminal or a log. */
+const UNSAFE =
+  /[^\x20-\x7e\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd]+|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+/g
+
+/** Replaces what is not safe, and cuts to `length` octets: SMTP reply lines end at 512 (RFC 5321 4.5.3.1.5). */
+export function clean(text: string, length = 400): string {
+  const safe = text.slice(0, 4 * length).replace(UNSAFE, ' ')
+  const octets = Buffer.from(safe)
+  return octets.length <= length
+    ? safe
+    : octets
+        .subarray(0, length)
+        .toString()
+        .replace(/\ufffd+$/, '')
+}
 
 /** The id in a reply that leads to the log line: the first 8 characters of Haraka's id, and the transaction's number. */
 export const replyId = ({ uuid, transaction }: Connection): string =>

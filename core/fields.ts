@@ -30,13 +30,15 @@ export class Fields {
     private readonly section: IniSection,
     private readonly mistakes: Mistake[],
   ) {
+    const single = new Set<string>()
     for (const { key, value, repeatable } of section.entries) {
       if (value === undefined) {
         this.wrong(key, 'has no "="')
         continue
       }
       const before = this.values.get(key)
-      if (before && !repeatable) this.wrong(key, `is given twice; if both are meant, write ${key}[] =`)
+      if (!repeatable) single.add(key)
+      if (before && single.has(key)) this.wrong(key, `is given twice; if both are meant, write ${key}[] =`)
       if (before) before.push(value)
       else this.values.set(key, [value])
     }
@@ -64,7 +66,7 @@ export class Fields {
   }
 
   /** `key[] =` lines and commas, as a list; elements that `parse` throws at are mistakes. */
-  list<T>(key: string, parse: (text: string) => T): T[] {
+  list<T>(key: string, parse: (text: string) => T | undefined): T[] {
     this.asked.add(key)
     const parts = (this.values.get(key) ?? []).flatMap((line) => line.split(','))
     return parts

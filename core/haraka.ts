@@ -30,6 +30,10 @@ type Log = (...parts: unknown[]) => void
 
 export interface Header {
   get_all(name: string): string[]
+  /** The fields as they are, also those that Haraka cannot read. */
+  lines(): string[]
+  /** The value of a field with its encoded words decoded (RFC 2047). */
+  decode_header(value: string): string
 }
 
 export interface MessageStream {

@@ -1,6 +1,8 @@
 // The strict reader of our ini files, for the server and the command alike. Haraka's own reader drops lines that
 // it cannot read, lets the last of two equal keys win, and turns 0123 into 123: here each of these is a mistake.
 
+import { clean } from './decision'
+
 /** One thing wrong in a file. Prints as `acl.ini [relay] 10.0.0.0/33: prefix longer than 32`. */
 export interface Mistake {
   file: string
@@ -10,7 +12,7 @@ export interface Mistake {
 }
 
 export const printMistake = ({ file, section, key, text }: Mistake): string =>
-  `${file}${section && ` [${section}]`}${key && ` ${key}`}: ${text}`
+  clean(`${file}${section && ` [${section}]`}${key && ` ${clean(key, 200)}`}: ${text}`, 1000)
 
 export interface IniEntry {
   key: string
@@ -44,14 +46,14 @@ export function parseIni(file: string, text: string, mistakes: Mistake[]): IniSe
   let current: IniSection | undefined
   for (const [index, raw] of text
     .replace(/^\ufeff/, '')
-    .split(/\r?\n/)
+    .split(/\r\n|\n|\r/)
     .entries()) {
     const line = raw.trim()
     if (line === '' || line[0] === ';' || line[0] === '#') continue
     if (line[0] === '[') {
-      const name = /^\[\s*([^[\]]+?)\s*\](?:\s+;.*)?$/.exec(line)?.[1]
-      if (name === undefined) {
-        wrong(current?.name ?? '', `line ${index + 1}`, `cannot be read: ${line}`)
+      const name = /^\[([^[\]]+)\](?:\s+;.*)?$/s.exec(line)?.[1]?.trim()
+      if (!name) {
+        wrong(current?.name ?? '', `line ${index + 1}`, `cannot be read: ${clean(line, 200)}`)
         continue
       }
       if (sections.has(name)) wrong(name, '', 'the section is there twice; put its lines together')
@@ -65,14 +67,14 @@ export function parseIni(file: string, text: string, mistakes: Mistake[]): IniSe
     }
     const entry = parseEntry(line)
     if (entry) current.entries.push(entry)
-    else wrong(current.name, `line ${index + 1}`, `cannot be read: ${line}`)
+    else wrong(current.name, `line ${index + 1}`, `cannot be read: ${clean(line, 200)}`)
   }
   return [...sections.values()]
 }
 
 /** `key = value`, `key[] = value` or a bare `key`. A key may hold `=` itself (VERP) where ` = ` divides the line. */
 function parseEntry(line: string): IniEntry | undefined {
-  const bare = line.replace(/\s+;.*$/, '')
+  const bare = line.replace(/(?<!\s)\s+;.*$/s, '')
   const spaced = bare.search(/\s=(?:\s|$)/)
   const at = spaced >= 0 ? spaced + 1 : bare.indexOf('=')
   let key = (at < 0 ? bare : bare.slice(0, at)).trim()

@@ -1,6 +1,6 @@
 // Where this server itself listens, so that a next hop that leads back to us is seen as the loop that it is.
-import { isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
+import { formatIp, parseIp } from './ip'
 
 export type OwnListener = (ip: string, port: number) => boolean
 
@@ -14,17 +14,27 @@ export function ownListeners(main: Record<string, unknown> = {}): OwnListener {
   if (texts.length === 0) texts.push('[::]:25')
   const listeners = texts.map((text) => {
     const [, bracketed, plain, port] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(text) ?? []
-    return { ip: bracketed ?? plain ?? '', port: Number(port ?? 25) }
+    return { ip: canonical(bracketed ?? plain ?? ''), port: Number(port ?? 25) }
   })
   return (ip, port) =>
     listeners.some((listener) => {
       if (listener.port !== port) return false
-      if (/^[0:.]*$/.test(listener.ip)) return isOwnAddress(ip)
-      return listener.ip === ip
+      const address = canonical(ip)
+      // Who connects to no address in particular reaches this host itself.
+      if (isAny(address)) return true
+      return isAny(listener.ip) ? isOwnAddress(address) : listener.ip === address
     })
 }
 
+/** The one form of an address (RFC 5952); any other text as it is. */
+function canonical(text: string): string {
+  const ip = parseIp(text)
+  return ip ? formatIp(ip) : text.toLowerCase()
+}
+
+const isAny = (ip: string): boolean => ip === '' || ip === '::' || ip === '0.0.0.0'
+
 function isOwnAddress(ip: string): boolean {
-  if (ip.startsWith('127.') || (isIPv6(ip) && ip === '::1')) return true
+  if (ip.startsWith('127.') || ip === '::1') return true
   return Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === ip))
 }

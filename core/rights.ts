@@ -13,8 +13,9 @@ export interface Standing {
 
 export interface Client {
   ip: string
-  localIp: string
-  localPort: number
+  /** After XCLIENT without DESTADDR and DESTPORT: undefined. */
+  localIp: string | undefined
+  localPort: number | undefined
 }
 
 interface State {

@@ -1,16 +1,13 @@
 // Ini files in force: read at the start, read again when they change, and never anything but whole and good.
-import cluster from 'node:cluster'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { deserialize, serialize } from 'node:v8'
 import type { Plugin } from './haraka'
 import { type IniSection, type Mistake, parseIni, printMistake } from './ini'
+import { type Files, keep, lastGood, type Stamps } from './last-good'
 
 const LOOK_EVERY = 1000 // ms
 const QUIET_FOR = 4000 // ms without a change before a file counts as written
-const LAST_GOOD = 'RELAY_GUARD_LAST_GOOD'
 
 /** Haraka's directory: the one that holds config/. */
 export const harakaDir = (): string => process.env['HARAKA'] ?? '.'
@@ -30,7 +27,16 @@ export interface Reader<T> {
   sliced?(reading: Reading): Promise<T>
 }
 
-type Files = Map<string, Buffer>
+function stampOf(file: string): string {
+  try {
+    const stat = statSync(file, { throwIfNoEntry: false })
+    return stat ? `${stat.ino}:${stat.size}:${stat.mtimeMs}` : 'missing'
+  } catch (error) {
+    return String(error)
+  }
+}
+
+const printStamps = (stamps: Stamps): string => [...stamps.values()].join(' ')
 
 /** The file in force for `config/relay-guard/NAME`: the operator's, or where there is none the package's default. */
 export function iniPath(dir: string, name: string): string {
@@ -38,13 +44,22 @@ export function iniPath(dir: string, name: string): string {
   return statSync(own, { throwIfNoEntry: false }) ? own : join(packageDir, 'config', 'relay-guard', name)
 }
 
-/** Reads `path` for a reader. `files` collects what was read; where it comes filled, nothing else is read. */
-export function readingOf(name: string, path: string, files: Files, frozen = false): Reading {
+/**
+ * Reads `path` for a reader. `files` collects what was read. `frozen`: `files` comes filled, and nothing else is read.
+ * `stamps` collects how each file was just before it was opened, also one that then could not be read.
+ */
+export function readingOf(
+  name: string,
+  path: string,
+  files: Files,
+  { frozen = false, stamps }: { frozen?: boolean; stamps?: Stamps } = {},
+): Reading {
   const mistakes: Mistake[] = []
   const open = (file: string) => {
     const known = files.get(file)
     if (known) return known
     if (frozen) throw new Error(`${file} is not in the last good configuration`)
+    stamps?.set(file, stampOf(file))
     const data = readFileSync(file)
     files.set(file, data)
     return data
@@ -64,10 +79,9 @@ export class Setting<T> {
   /** Changes with the files; the same on every worker that has the same configuration in force. */
   hash = ''
   private path = ''
-  private seen = ''
+  private stamps: Stamps = new Map()
   private changed = { signature: '', at: 0 }
   private files: Files = new Map()
-  private watched: string[] = []
 
   constructor(
     private readonly plugin: Plugin,
@@ -80,11 +94,10 @@ export class Setting<T> {
 
   /** Called each second: reloads when the files differ from those in force and have been quiet for a while. */
   async look(): Promise<void> {
-    const signature = this.signature()
-    if (signature === this.seen) return
+    const signature = [...this.stamps.keys()].map(stampOf).join(' ')
+    if (signature === printStamps(this.stamps)) return
     if (signature !== this.changed.signature) this.changed = { signature, at: Date.now() }
     if (Date.now() - this.changed.at < QUIET_FOR) return
-    this.seen = signature
     await this.reload()
   }
 
@@ -92,34 +105,30 @@ export class Setting<T> {
     const kept = lastGood(this.name)
     if (kept) {
       this.path = kept.path
-      this.watched = [...kept.files.keys()]
-      this.seen = kept.signature
-      this.accept(this.reader.read(readingOf(this.name, kept.path, kept.files, true)), kept.files)
+      this.stamps = kept.stamps
+      this.accept(this.reader.read(readingOf(this.name, kept.path, kept.files, { frozen: true })), kept.files)
       return
     }
     this.path = iniPath(harakaDir(), this.name)
     const files: Files = new Map()
-    const reading = readingOf(this.name, this.path, files)
+    const reading = readingOf(this.name, this.path, files, { stamps: this.watchOwn() })
     const value = this.reader.read(reading)
-    this.watched = [this.path, ...files.keys()]
-    this.seen = this.signature()
     if (reading.mistakes.length === 0) this.accept(value, files)
     else refuse(this.plugin, reading.mistakes)
   }
 
   private async reload(): Promise<void> {
     const files: Files = new Map()
-    const own = join(harakaDir(), 'config', 'relay-guard', this.name)
-    const path = statSync(own, { throwIfNoEntry: false }) ? own : this.path
-    const reading = readingOf(this.name, path, files)
+    const stamps = this.watchOwn()
+    const path = stamps.get(this.own) === 'missing' ? this.path : this.own
+    const reading = readingOf(this.name, path, files, { stamps })
     const value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
-    this.watched = [path, ...files.keys(), ...this.files.keys()]
-    this.seen = this.signature()
-    if (endsInALine(this.files.get(this.path)) && !endsInALine(files.get(path))) {
+    const { length } = reading.mistakes
+    if (length === 0 && endsInALine(this.files.get(this.path)) && !endsInALine(files.get(path))) {
       const text = 'the last line has no line end; is the file still being written?'
       reading.mistakes.push({ file: this.name, section: '', key: '', text })
     }
-    if (reading.mistakes.length) {
+    if (reading.mistakes.length > 0) {
       this.complain(reading.mistakes)
       return
     }
@@ -134,7 +143,7 @@ export class Setting<T> {
     const hash = createHash('sha256')
     for (const [file, data] of files) hash.update(`${file}\0${data.length}\0`).update(data)
     this.hash = hash.digest('hex').slice(0, 12)
-    keep(this.plugin, this.name, { path: this.path, files, signature: this.seen })
+    keep(this.plugin, this.name, { path: this.path, files, stamps: this.stamps })
   }
 
   fail(error: Error): void {
@@ -144,18 +153,18 @@ export class Setting<T> {
   private complain(mistakes: Mistake[]): void {
     for (const mistake of mistakes) this.plugin.logerror(printMistake(mistake))
     this.plugin.logerror(
-      `config/relay-guard/${this.name} has ${mistakes.length} mistakes; the last good configuration stays in force`,
+      `config/relay-guard/${this.name} has mistakes (${mistakes.length}); the last good configuration stays in force`,
     )
   }
 
-  private signature(): string {
-    const own = join(harakaDir(), 'config', 'relay-guard', this.name)
-    return [own, ...this.watched]
-      .map((file) => {
-        const stat = statSync(file, { throwIfNoEntry: false })
-        return stat ? `${stat.ino}:${stat.size}:${stat.mtimeMs}` : 'missing'
-      })
-      .join(' ')
+  private get own(): string {
+    return join(harakaDir(), 'config', 'relay-guard', this.name)
+  }
+
+  /** Begins to watch afresh. What changes while it is being read differs from its stamp, and is read again. */
+  private watchOwn(): Stamps {
+    this.stamps = new Map([[this.own, stampOf(this.own)]])
+    return this.stamps
   }
 }
 
@@ -182,42 +191,6 @@ export const configurationHash = (): string =>
     .digest('hex')
     .slice(0, 12)
 
-// The master keeps what it last found good where the workers that it forks find it, so that a worker forked again
-// while a file is broken goes on with that instead of failing, and being forked again, without end.
-
-interface Kept {
-  path: string
-  files: Files
-  signature: string
-}
-
-function keep(plugin: Plugin, name: string, kept: Kept): void {
-  const smtp = plugin.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
-  if (!cluster.isPrimary || smtp?.main?.nodes === 0) return
-  const target = join(process.env[LAST_GOOD] ?? makeKeep(), name)
-  writeFileSync(`${target}.new`, serialize(kept), { mode: 0o600 })
-  renameSync(`${target}.new`, target)
-}
-
-function makeKeep(): string {
-  const dir = mkdtempSync(join(tmpdir(), 'relay-guard-'))
-  process.env[LAST_GOOD] = dir
-  process.once('exit', () => rmSync(dir, { recursive: true, force: true }))
-  return dir
-}
-
-function lastGood(name: string): Kept | undefined {
-  const dir = process.env[LAST_GOOD]
-  if (cluster.isPrimary || !dir) return undefined
-  try {
-    const kept = deserialize(readFileSync(join(dir, name))) as Kept
-    for (const [file, data] of kept.files) kept.files.set(file, Buffer.from(data))
-    return kept
-  } catch {
-    return undefined
-  }
-}
-
 let refused = 0
 
 function refuse(plugin: Plugin, mistakes: Mistake[]): void {
@@ -236,5 +209,5 @@ export function settled(plugin: Plugin): void {
     .map((line) => line.replace(/^haraka-plugin-/, ''))
     .filter((line) => line.startsWith('relay-guard/'))
   if (ours.includes(plugin.name) && ours.at(-1) !== plugin.name) return
-  throw new Error(`config/relay-guard has ${refused} mistakes, listed above; Haraka does not start`)
+  throw new Error(`config/relay-guard has mistakes (${refused}), listed above; Haraka does not start`)
 }

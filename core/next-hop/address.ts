@@ -42,7 +42,7 @@ export function parseNextHop(text: string): NextHop {
   const target = rest.slice(at + 1)
   if (/[/?#]/.test(target)) fail('no path, query or fragment may follow the host')
   const parts =
-    /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(.*))?$/.exec(target) ??
+    /^(?:\[([^\]]*)\]|([^:[\]]*))(?::([^:]*))?$/.exec(target) ??
     fail('unreadable host (IPv6 stands in brackets)')
   return {
     protocol: name === 'lmtp' ? 'lmtp' : 'smtp',
@@ -69,8 +69,8 @@ type Fail = (problem: string) => never
 function readHost(text: string, fail: Fail): string {
   if (!text) return fail('the host is missing')
   const host = domainToASCII(text).replace(/\.$/, '')
-  if (!/^(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(host) || host.length > 253) fail(`bad host name ${text}`)
   if (/^[\d.]+$/.test(text) && isIP(text) !== 4) fail(`bad address ${text}`)
+  if (!/^(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(host) || host.length > 253) fail(`bad host name ${text}`)
   return host
 }
 

@@ -1,6 +1,7 @@
 // All connections of one route: how many there may be, those kept for reuse, and a session when one is needed.
 import { type NextHop, printHost } from './address'
-import { type Connected, connectTo, Hosts, hopKey } from './hosts'
+import { connectTo } from './connect'
+import { type Connected, Hosts, hopKey } from './hosts'
 import { HostFailure } from './reply'
 import { type FullSettings, now, type Route, stepTime, type TlsMode } from './route'
 import { Session } from './session'
@@ -97,7 +98,8 @@ export class Connections {
       if (!first || time <= 0 || search.signal.aborted) throw search.failure
       const until = now() + time / left.length
       const kept = search.stale.has(hopKey(first)) ? undefined : this.#take(first)
-      if (kept) return { session: kept, until }
+      // If it turns out dead, a new one has its time, too.
+      if (kept) return { session: kept, until: now() + time / (left.length + 1) }
       this.#makeRoom()
       const failed = (hop: NextHop, error: unknown) => search.failed(hop, error)
       const connectTime = Math.min(this.settings.connectTimeout, time)
@@ -143,8 +145,8 @@ export class Connections {
     } catch (error) {
       if (!(error instanceof TlsFailure) || route.tls !== 'may' || hop.implicitTls || signal.aborted)
         throw error
-      const again = await connectTo(hop, stepTime(connectTimeout, deadline), signal)
-      return Session.open(again, hop, dialogue('none'))
+      const again = connectTo(hop, stepTime(connectTimeout, deadline), signal)
+      return Session.open(await again.connected, hop, dialogue('none'))
     }
   }
 
@@ -157,20 +159,19 @@ export class Connections {
     return idle.session
   }
 
+  /** For the next one, if it may be kept: whoever waits for a place finds it there. */
   #keep(session: Session) {
-    this.leave()
-    if (!session.alive) return
-    const { maxIdle, maxOpen, idleTime, maxTransactions } = this.settings
-    const full = this.#idle.length >= maxIdle || this.#active + this.#idle.length >= maxOpen
-    if (this.#closed || full || session.inTransaction || session.transactions >= maxTransactions) {
-      void session.quit()
-      return
+    const { maxIdle, idleTime, maxTransactions } = this.settings
+    const worn = session.inTransaction || session.transactions >= maxTransactions
+    if (session.alive && (this.#closed || worn || this.#idle.length >= maxIdle)) void session.quit()
+    else if (session.alive) {
+      const idle: Idle = { session, timer: setTimeout(() => void this.#evict(idle), idleTime).unref() }
+      session.reused = true
+      session.wire.onFailure = () => this.#forget(idle)
+      session.wire.setIdle(true)
+      this.#idle.push(idle)
     }
-    const idle: Idle = { session, timer: setTimeout(() => void this.#evict(idle), idleTime).unref() }
-    session.reused = true
-    session.wire.onFailure = () => this.#forget(idle)
-    session.wire.setIdle(true)
-    this.#idle.push(idle)
+    this.leave()
   }
 
   #makeRoom() {

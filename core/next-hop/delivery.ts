@@ -1,6 +1,6 @@
 // One transaction with one next hop, over as many hosts and connections as it takes. Nothing here rejects: see noAnswer.
 import { type Connections, Search } from './connections'
-import { needsUtf8, sayEnvelope, sayRecipient } from './envelope'
+import { needsUtf8, sayEnvelope, sayRecipient, unsayable } from './envelope'
 import { openEnvelope } from './failover'
 import { hopKey } from './hosts'
 import { askForData, type Source, SourceFailure, sendMessage } from './message'
@@ -37,12 +37,17 @@ export class Delivery {
     return this.#inTurn(OVER, async () => {
       const known = this.#accepted.get(address)
       if (known) return known
-      const deadline = now() + this.connections.settings.budget
+      const { budget } = this.connections.settings
+      const deadline = now() + budget
       const session = this.#session
-      if (session?.alive && session.inTransaction && canSay(session, address)) {
+      const refusal = session && unsayable(session, this.envelope, address)
+      if (refusal) return refusal
+      if (session?.alive && session.inTransaction && (session.utf8 || !needsUtf8(address))) {
         try {
-          const reply = await sayRecipient(session, address, stepTime(this.route.timeout, deadline))
-          return this.#remember(new Map([[address, reply]])).get(address) ?? OVER
+          // The other half is for another host.
+          const reply = await sayRecipient(session, address, Math.min(this.route.timeout, budget / 2))
+          this.#remember(new Map([[address, reply]]))
+          return reply
         } catch {
           this.#drop()
         }
@@ -114,11 +119,13 @@ export class Delivery {
   async #sendAll(recipients: string[], source: Source): Promise<Outcome[]> {
     const search = new Search(0, this.#stop.signal)
     while (recipients.length) {
-      const session = this.#session?.alive ? this.#session : await this.#openAgain(recipients, search)
+      const held = this.#session?.alive ? this.#session : undefined
+      const session = held ?? (await this.#openAgain(recipients, search))
       try {
+        // One that hung up while the client was slow may be asked once more, on a new connection.
+        if (!held) search.tried.add(hopKey(session.hop))
         const refusal = await askForData(session, this.route.timeout)
         if (refusal) return recipients.map((recipient) => ({ recipient, reply: refusal }))
-        // From here on this host has had its turn.
         search.tried.add(hopKey(session.hop))
         return await sendMessage(session, recipients, source, this.route)
       } catch (error) {
@@ -152,7 +159,8 @@ export class Delivery {
     }
     if (session?.alive) {
       try {
-        const step = () => stepTime(this.route.timeout, deadline)
+        const half = (now() + deadline) / 2
+        const step = () => stepTime(this.route.timeout, half)
         return this.#remember(await sayEnvelope(session, this.envelope, list, step))
       } catch {
         session.destroy('failed')
@@ -191,8 +199,5 @@ export class Delivery {
     if (session) this.connections.giveBack(session)
   }
 }
-
-/** Whether the transaction that is open can hold this address, too. */
-const canSay = (session: Session, address: string): boolean => session.utf8 || !needsUtf8(address)
 
 const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))

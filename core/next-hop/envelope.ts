@@ -6,25 +6,27 @@ import type { Session } from './session'
 
 const NON_ASCII = /[^\0-\x7f]/
 
-/** Why an address cannot be written on a line of SMTP at all, as the refusal it gets. */
-export function unsendable(address: string): Reply | undefined {
-  if (!/[\0-\x1f\x7f]/.test(address)) return undefined
-  return { answered: true, code: 553, status: '5.1.3', text: 'Control characters in the address', host: '' }
-}
-
 /** Non-ASCII before the @: only SMTPUTF8 can carry it (RFC 6531). */
 export function needsUtf8(address: string): boolean {
   const at = address.lastIndexOf('@')
   return NON_ASCII.test(at < 0 ? address : address.slice(0, at))
 }
 
-const noUtf8 = (host: string): Reply => ({
-  answered: true,
-  code: 553,
-  status: '5.6.7',
-  text: 'The next hop does not take non-ASCII addresses',
-  host,
-})
+/** Why this host cannot be told this recipient: the refusal it gets. Nothing in an address may end a line. */
+export function unsayable(session: Session, { mailFrom }: Envelope, recipient: string): Reply | undefined {
+  const { host } = session
+  if (/[\0-\x1f\x7f]/.test(mailFrom + recipient)) {
+    return { answered: true, code: 553, status: '5.1.3', text: 'Control characters in the address', host }
+  }
+  if (session.offers('SMTPUTF8') || !(needsUtf8(mailFrom) || needsUtf8(recipient))) return undefined
+  return {
+    answered: true,
+    code: 553,
+    status: '5.6.7',
+    text: 'The next hop takes no non-ASCII addresses',
+    host,
+  }
+}
 
 /**
  * Says MAIL and each RCPT, after RSET if a transaction is open. A refused MAIL is each recipient's answer.
@@ -37,15 +39,12 @@ export async function sayEnvelope(
   step: () => number,
 ): Promise<Map<string, Reply>> {
   const { host } = session
-  const utf8 = session.offers('SMTPUTF8')
   const replies = new Map<string, Reply>()
-  const sayable = recipients.filter((recipient) => {
-    const refusal = unsendable(envelope.mailFrom) ?? unsendable(recipient)
+  for (const recipient of recipients) {
+    const refusal = unsayable(session, envelope, recipient)
     if (refusal) replies.set(recipient, refusal)
-    else if (!utf8 && (needsUtf8(envelope.mailFrom) || needsUtf8(recipient)))
-      replies.set(recipient, noUtf8(host))
-    return !replies.has(recipient)
-  })
+  }
+  const sayable = recipients.filter((recipient) => !replies.has(recipient))
   const reset = session.inTransaction ? ['RSET'] : []
   if (!sayable.length) {
     for (const said of await session.askAll(reset, step)) requireReset(said)

@@ -1,6 +1,7 @@
 // The hosts of one route: their order, which of them rest, and the race to connect to the first that lives.
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { NextHop } from './address'
+import { type Attempt, connectTo } from './connect'
 import { HostFailure } from './reply'
 import { type FullSettings, now } from './route'
 
@@ -22,17 +23,21 @@ export const hopKey = (hop: NextHop): string => JSON.stringify(Object.entries(ho
 export class Hosts {
   #states = new Map<string, State>()
 
-  constructor(readonly settings: FullSettings) {}
+  /** `clock` in ms. */
+  constructor(
+    readonly settings: FullSettings,
+    readonly clock: () => number = now,
+  ) {}
 
   /** As given, those that rest last. */
   order(hops: NextHop[]): NextHop[] {
-    const resting = (hop: NextHop) => this.#state(hop).restsUntil > now()
+    const resting = (hop: NextHop) => this.#state(hop).restsUntil > this.clock()
     return [...hops.filter((hop) => !resting(hop)), ...hops.filter(resting)]
   }
 
   failed(hop: NextHop) {
     const state = this.#state(hop)
-    state.restsUntil = now() + state.rest
+    state.restsUntil = this.clock() + state.rest
     state.rest = Math.min(state.rest * 2, this.settings.maxRest)
   }
 
@@ -53,44 +58,56 @@ export class Hosts {
     failed: (hop: NextHop, error: unknown) => void,
   ): Promise<Connected | undefined> {
     return new Promise((resolve) => {
+      const attempts: Attempt[] = []
       let next = 0
       let running = 0
       let settled = false
       let timer: NodeJS.Timeout | undefined
+      // Only until the race is decided: the others' attempts outlive the transaction that made them.
+      const giveUp = new AbortController()
+      const stop = () => giveUp.abort()
+      signal.addEventListener('abort', stop, { once: true })
+      const settle = (connected?: Connected) => {
+        settled = true
+        clearTimeout(timer)
+        signal.removeEventListener('abort', stop)
+        // Nobody waits for the rest; they keep no process alive.
+        for (const { socket } of attempts) if (socket !== connected?.socket) socket.unref()
+        resolve(connected)
+      }
       const start = () => {
         clearTimeout(timer)
         const hop = hops[next++]
         if (!hop || settled) return
         running++
-        timer = setTimeout(start, this.#patience(hop))
-        this.#connectOne(hop, timeout, signal).then(
+        timer = setTimeout(start, this.patience(hop))
+        const attempt = connectTo(hop, timeout, giveUp.signal)
+        attempts.push(attempt)
+        this.#judge(hop, attempt, giveUp.signal).then(
           (socket) => {
-            if (settled) return socket.destroy()
-            settled = true
-            clearTimeout(timer)
-            resolve({ hop, socket })
+            if (settled) socket.destroy()
+            else settle({ hop, socket })
           },
           (error) => {
             running--
             failed(hop, error)
             if (settled) return
-            if (next < hops.length && !signal.aborted) return start()
-            if (running) return
-            settled = true
-            clearTimeout(timer)
-            resolve(undefined)
+            if (next < hops.length && !signal.aborted) start()
+            else if (!running) settle()
           },
         )
       }
-      start()
+      if (signal.aborted) settle()
+      else start()
     })
   }
 
-  async #connectOne(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
-    const begin = now()
+  /** Waits for an attempt and remembers how it went. */
+  async #judge(hop: NextHop, attempt: Attempt, signal: AbortSignal): Promise<Socket> {
+    const begin = this.clock()
     try {
-      const socket = await connectTo(hop, timeout, signal)
-      this.#state(hop).connectTime = now() - begin
+      const socket = await attempt.connected
+      this.#state(hop).connectTime = this.clock() - begin
       const ip = socket.remoteAddress?.replace(/^::ffff:/, '')
       if (!ip || !this.settings.ownListener(ip, hop.port)) return socket
       socket.destroy()
@@ -102,7 +119,7 @@ export class Hosts {
   }
 
   /** How long a host may take to connect before the next one is tried beside it, ms. */
-  #patience(hop: NextHop): number {
+  patience(hop: NextHop): number {
     return Math.max(80, 4 * (this.#state(hop).connectTime ?? 0))
   }
 
@@ -112,31 +129,4 @@ export class Hosts {
     this.#states.set(key, state)
     return state
   }
-}
-
-/** Opens a socket. Rejects with HostFailure, after `timeout` ms at the latest. The caller must listen to its errors. */
-export function connectTo(hop: NextHop, timeout: number, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const target = hop.path === undefined ? { host: hop.host, port: hop.port } : { path: hop.path }
-    const socket = connect(target)
-    const end = (why: string) => {
-      done()
-      socket.destroy()
-      reject(new HostFailure(why))
-    }
-    const stop = () => end('given up')
-    const timer = setTimeout(() => end(`no connection within ${Math.round(timeout)} ms`), timeout)
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', stop)
-    }
-    signal.addEventListener('abort', stop, { once: true })
-    // Stays, so that an error between here and the session's own listener harms nobody.
-    socket.on('error', (error) => end(error.message || 'cannot be reached'))
-    socket.once('connect', () => {
-      done()
-      resolve(socket)
-    })
-    if (signal.aborted) stop()
-  })
 }

@@ -11,7 +11,7 @@ export class SourceFailure extends Error {}
 
 /** Says DATA. The answer if the next hop refuses, nothing when the message may follow. Rejects with HostFailure. */
 export async function askForData(session: Session, ms: number): Promise<Reply | undefined> {
-  const said = await session.ask('DATA', ms)
+  const said = await session.ask('DATA', ms, 354)
   if (said.code === 354) return undefined
   if (said.code < 400) throw new HostFailure(`answered DATA with ${said.code}`)
   return toReply(said, session.host)
@@ -91,7 +91,7 @@ async function writeBody(
       .then(() => source(body, stop.signal))
       .catch(giveUp)
   })
-  const early = await Promise.race([finished, answer?.catch(() => undefined)])
+  await Promise.race([finished, answer?.catch(() => {})])
   clearTimeout(stuck)
   if (body.dotted) return true
 
@@ -99,11 +99,10 @@ async function writeBody(
   body.destroy()
   // Its reader lets go of the message when the body closes, and may then begin again with the next host.
   await closed
-  if (unreadable) session.destroy('message unreadable')
-  const failure =
-    wire.failure ?? new HostFailure(`said ${early?.code ?? 'nothing'} before the message was sent`)
-  session.destroy('not wanted')
-  if (unreadable) throw unreadable
+  const { failure } = wire
+  session.destroy('the message was broken off')
+  const early = await answer?.catch(() => undefined)
   if (early && early.code >= 400 && early.code !== 421) return early
-  throw failure
+  if (early) throw new HostFailure(`said ${early.code} before the end of the message`)
+  throw failure ?? unreadable ?? new SourceFailure('The message ended before its end')
 }

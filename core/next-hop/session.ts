@@ -18,7 +18,9 @@ export interface Dialogue {
   signal: AbortSignal
 }
 
-const LOOPBACK = /^(::ffff:)?127\.|^::1$/
+/** Whether a password may be sent there in clear: to this machine, where nobody listens. */
+export const isHere = ({ path }: NextHop, ip = ''): boolean =>
+  path !== undefined || /^(::ffff:)?127\.|^::1$/.test(ip)
 
 export class Session {
   /** What EHLO offered: keyword in upper case, and its parameters. */
@@ -69,9 +71,12 @@ export class Session {
     }
   }
 
-  /** Says a line and awaits the reply. A 421 closes the connection (RFC 5321 3.8) and is a HostFailure, as garbage is. */
-  async ask(line: string, ms: number): Promise<Said> {
-    return this.#checked(await this.wire.ask(line, ms))
+  /**
+   * Says a line and awaits the reply. A 421 closes the connection (RFC 5321 3.8) and is a HostFailure, as is a 3xx
+   * that is not `goOn`.
+   */
+  async ask(line: string, ms: number, goOn?: number): Promise<Said> {
+    return this.#checked(await this.wire.ask(line, ms), goOn)
   }
 
   /** Says lines, at once where PIPELINING is offered (RFC 2920). `step` gives the time for the next reply, ms. */
@@ -95,10 +100,10 @@ export class Session {
     this.destroy('closed')
   }
 
-  #checked(said: Said): Said {
-    if (said.code !== 421 && (said.code < 300 || said.code >= 400 || said.code === 354 || said.code === 334))
-      return said
-    const failure = new HostFailure(`said ${said.code} ${said.lines.join(' ')}`, said.code !== 421)
+  #checked(said: Said, goOn?: number): Said {
+    const odd = said.code >= 300 && said.code < 400 && said.code !== goOn
+    if (said.code !== 421 && !odd) return said
+    const failure = new HostFailure(`said ${said.code} ${said.lines.join(' ')}`, odd)
     this.wire.fail(failure)
     throw failure
   }
@@ -147,8 +152,8 @@ export class Session {
   /** AUTH PLAIN (RFC 4616), else LOGIN. A password never leaves in clear, but to this machine. */
   async #login(user: string, password: string, step: () => number) {
     const { wire, hop } = this
-    const local = hop.path !== undefined || LOOPBACK.test(wire.remoteAddress ?? '')
-    if (!wire.encrypted && !local) throw new HostFailure('no TLS, and a password is not sent in clear')
+    if (!wire.encrypted && !isHere(hop, wire.remoteAddress))
+      throw new HostFailure('no TLS, and a password is not sent in clear')
     const methods = (this.capabilities.get('AUTH') ?? '').split(' ')
     const base64 = (text: string) => Buffer.from(text).toString('base64')
     const plain = methods.includes('PLAIN')

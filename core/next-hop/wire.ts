@@ -70,7 +70,6 @@ export class Wire {
     const plain = this.#socket
     if (this.#parser.partial) this.fail(new HostFailure('sent bytes in clear after its answer to STARTTLS'))
     if (this.failure) throw this.failure
-    for (const event of ['data', 'end', 'close']) plain.removeAllListeners(event)
     const secure = startTls({ ...options, socket: plain })
     this.#socket = secure
     const ready = this.reply(ms)

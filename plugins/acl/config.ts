@@ -1,8 +1,8 @@
 // acl.ini → AclConfig: three tables of addresses, and the listeners that give a right by themselves.
-import { isIP } from 'node:net'
 import type { Rule } from '../../core/decision'
 import { type Fields, fieldsOf, knownSections } from '../../core/fields'
 import type { IniSection } from '../../core/ini'
+import { formatIp, parseIp, parseV6 } from '../../core/ip'
 import type { Range } from '../../core/prefix'
 import { entries } from '../../core/prefix-list'
 import { parsePrefix } from '../../core/prefix-set'
@@ -71,6 +71,9 @@ function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields
   for (const { key, value = '' } of sections.find((s) => s.name === name)?.entries ?? []) {
     const range = attempt(key, (text) => wrong(key, text))
     const off = /^off$/i.test(value)
+    // As a label it would do the opposite of what it says.
+    if (!off && /^(?:off(?![\w-])|no$|false$|disabled$)/i.test(value))
+      wrong(key, `"${value}" is neither an exception nor a label; write off alone for an exception`)
     if (range) builder.add(range, written.push({ key, label: off ? '' : value, off }) - 1)
   }
   let base = written.length
@@ -112,35 +115,34 @@ function attempt(text: string, wrong: (text: string) => void): Range | undefined
 
 function readListeners(section: IniSection, { mistakes }: Reading): Listener[] {
   const seen = new Set<string>()
-  return section.entries.flatMap(({ key, value = '' }) => {
+  return section.entries.flatMap(({ key, value }) => {
     const wrong = (text: string) => mistakes.push({ file: FILE, section: section.name, key, text })
     const [, bracketed, plain, port] =
       /^(?:\[([^\]]+)\]|([\d.]+|[\da-f:]+(?=$)))(?::(\d{1,5}))?$/i.exec(key) ?? []
-    const ip = bracketed ?? plain ?? ''
-    if (
-      !isIP(ip) ||
-      (bracketed && isIP(bracketed) !== 6) ||
-      Number(port ?? 1) < 1 ||
-      Number(port ?? 1) > 65535
-    ) {
+    const address = bracketed && !parseV6(bracketed) ? undefined : parseIp(bracketed ?? plain ?? '')
+    const ip = address ? formatIp(address) : ''
+    const isPort = port === undefined || (Number(port) >= 1 && Number(port) <= 65535)
+    if (!ip || !isPort || ip === '::' || ip === '0.0.0.0') {
       wrong('is not a local address; allowed are ADDRESS, ADDRESS:PORT and [IPv6]:PORT')
       return []
     }
-    if (seen.has(key)) wrong('is given twice')
-    seen.add(key)
-    // Anything else would be a right for everybody, for want of a word spelled right.
-    if (value !== '' && !/^from\s+\S/i.test(value)) wrong(`"${value}" is not "from SUBNET"`)
-    const ranges = (/^from\s+(.+)$/i.exec(value)?.[1] ?? '')
+    const name = `${ip} ${Number(port ?? 0)}`
+    if (seen.has(name)) wrong('is given twice')
+    seen.add(name)
+    const subnets = (/^from\s(.+)$/i.exec(value ?? '')?.[1] ?? '')
       .split(',')
       .map((text) => text.trim())
       .filter((text) => text !== '')
+    // Anything else would be a right for everybody, for want of a word spelled right.
+    if (value !== undefined && subnets.length === 0) wrong(`"${value}" is not "from SUBNET"`)
+    const ranges = subnets
       .map((text) => attempt(text, (problem) => wrong(`${text}: ${problem}`)))
       .filter((range) => range !== undefined)
     return [
       {
-        ip: ip.toLowerCase(),
+        ip,
         ...(port && { port: Number(port) }),
-        ...(ranges.length > 0 && { from: PrefixTable.of(ranges) }),
+        ...(value !== undefined && { from: PrefixTable.of(ranges) }),
         rule: { file: FILE, section: section.name, key },
       },
     ]

@@ -1,5 +1,6 @@
 // Who a client is: reject beats never, never beats relay and listener.
 import type { Decision } from '../../core/decision'
+import { formatIp, parseIp } from '../../core/ip'
 import type { Client, Standing } from '../../core/rights'
 import type { AclConfig, AclList } from './config'
 
@@ -8,9 +9,11 @@ export function standing(config: AclConfig, client: Client): Standing {
     const found = inList(config[name], client.ip)
     if (found) return { class: name, ...found }
   }
+  const local = parseIp(client.localIp ?? '')
+  const localIp = local && formatIp(local)
   const listener = config.listeners.find(
     ({ ip, port, from }) =>
-      ip === client.localIp &&
+      ip === localIp &&
       (port === undefined || port === client.localPort) &&
       (from === undefined || from.lookup(client.ip) >= 0),
   )

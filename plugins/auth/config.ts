@@ -5,6 +5,7 @@ import { prefixSet } from '../../core/prefix-set'
 import type { PrefixTable } from '../../core/prefix-table'
 import type { Reading } from '../../core/settings'
 import { type PasswordHash, parseHash } from './passwords'
+import { identity } from './policy'
 
 const FILE = 'auth.ini'
 
@@ -35,7 +36,8 @@ export function readAuth({ sections, mistakes }: Reading): AuthConfig {
     if (name !== 'senders' && name !== 'users') continue
     const fields = new Fields(FILE, { name, entries }, mistakes)
     for (const key of new Set(entries.map((entry) => entry.key))) {
-      const user = key.toLowerCase()
+      const user = identity(key, undefined)
+      if (/^@|@$/.test(user)) fields.wrong(key, 'is not the name of a user')
       const twice = name === 'users' ? config.users.has(user) : config.senders.has(user)
       if (twice) fields.wrong(key, 'is given twice (names do not differ by case)')
       if (name === 'senders') config.senders.set(user, fields.list(key, senderPattern))

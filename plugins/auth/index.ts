@@ -7,7 +7,7 @@ import { guardConnection, guardTransaction, userOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type AuthConfig, readAuth } from './config'
 import { verify } from './passwords'
-import { identity, notYours, ownsSender, refuseAuth } from './policy'
+import { identity, namesOf, notYours, ownsSender, refuseAuth } from './policy'
 
 let auth: Setting<AuthConfig>
 
@@ -70,6 +70,7 @@ export const own_sender = guarded(function (this, next, connection, params: [Add
 
 /** Again at each recipient: another plugin may have let a login in since MAIL. */
 export const own_sender_again = guarded(function (this, next, connection) {
+  guardTransaction(this, connection)
   checkOwner.call(this, next, connection, connection.transaction?.mail_from)
 })
 
@@ -133,10 +134,8 @@ export function check_plain_passwd(
   done: Checked,
 ): void {
   const { users } = auth.value
-  const lower = name.toLowerCase()
-  const at = lower.lastIndexOf('@')
-  const short = at > 0 && lower.slice(at + 1) === realm() ? lower.slice(0, at) : lower
-  const expected = users.get(lower) ?? users.get(identity(lower, realm())) ?? users.get(short)
+  const known = namesOf(name, realm()).find((each) => users.has(each))
+  const expected = known === undefined ? undefined : users.get(known)
   verify(password, expected).then(
     (right) => {
       if (!right) connection.lognotice(this, 'decision', failedLogin(connection, name))

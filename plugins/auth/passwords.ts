@@ -8,6 +8,7 @@ export interface PasswordHash {
 }
 
 const LN = 15 // 32 MiB and some 60 ms a try
+const MEMORY = 256 * 1024 ** 2
 const AT_ONCE = 2 // of libuv's four threads, so that DNS and files go on
 const WAITING = 64
 
@@ -18,6 +19,8 @@ export function parseHash(text: string): PasswordHash {
   const cost = Number(ln)
   if (!salt || !hash || cost < 10 || cost > 20 || Number(r) < 1 || Number(p) < 1)
     throw new Error('is not a line of `relay-guard passwd NAME`')
+  if (128 * 2 ** cost * Number(r) > MEMORY)
+    throw new Error('asks for more memory than a login may have (256 MiB)')
   return {
     options: options(cost, Number(r), Number(p)),
     salt: Buffer.from(salt, 'base64'),

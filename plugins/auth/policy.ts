@@ -11,6 +11,14 @@ export function identity(name: string, realm: string | undefined): string {
   return `${lower.slice(0, at)}@${domainOf(lower.slice(at + 1)) ?? lower.slice(at + 1)}`
 }
 
+/** The names under which a login may stand in a file: NAME@realm, and NAME alone where it is of the realm. */
+export function namesOf(name: string, realm: string | undefined): string[] {
+  const own = identity(name, realm)
+  const at = own.lastIndexOf('@')
+  const short = own.slice(0, at)
+  return at > 0 && own.slice(at + 1) === realm && !short.includes('@') ? [own, short] : [own]
+}
+
 /** True where `user` may send as `sender`. The null sender is everybody's; a bare <postmaster> is the realm's. */
 export function ownsSender(
   config: AuthConfig,
@@ -18,13 +26,14 @@ export function ownsSender(
   sender: { user: string; host: string },
   realm: string | undefined,
 ): boolean {
-  if (config.sender === 'any' || sender.user === '') return true
+  if (config.sender === 'any' || (sender.user === '' && sender.host === '')) return true
   const host = sender.host === '' ? realm : domainOf(sender.host)
   if (host === undefined) return false
   const local = unquoted(sender.user).toLowerCase()
   const own = identity(user, realm)
-  const listed = [...(config.senders.get(user.toLowerCase()) ?? []), ...(config.senders.get(own) ?? [])]
-  const allowed = own.includes('@') ? [own, ...listed] : listed
+  const listed = namesOf(user, realm).flatMap((name) => config.senders.get(name) ?? [])
+  // A login called @example.com is a name, and not all of a domain.
+  const allowed = own.lastIndexOf('@') > 0 ? [own, ...listed] : listed
   return allowed.some((pattern) => {
     const at = pattern.lastIndexOf('@')
     if (pattern.slice(at + 1) !== host) return false

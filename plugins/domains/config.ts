@@ -83,6 +83,10 @@ function readDomain(fields: Fields, world: World): Domain | undefined {
     fields.wrong('', near ? `is not a domain; did you mean [${near}]?` : (error as Error).message)
     return undefined
   }
+  if (name === 'main') {
+    fields.wrong('', 'is not a domain; did you mean [main]?')
+    return undefined
+  }
   const delivery = fields.choice('delivery', 'forward', ['forward', 'queue', 'plugin'])
   const route = readRoute(fields, name, world.ownListener, world.hostName)
   const domain: Domain = {
@@ -97,6 +101,8 @@ function readDomain(fields: Fields, world: World): Domain | undefined {
   }
   const recipients = fields.list('recipients', normalAddress)
   if (fields.has('recipients')) domain.recipients = new Set(recipients)
+  if (domain.recipients?.size === 0)
+    fields.wrong('recipients', 'names nobody; without the line all are taken')
   const isHere = (address: string) =>
     address.endsWith(`@${name}`) || (domain.subdomains && address.endsWith(`.${name}`))
   const elsewhere = recipients.find((address) => !isHere(address))

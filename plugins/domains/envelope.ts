@@ -39,7 +39,7 @@ export function spfPass({ transaction }: Connection): string | undefined {
   const result = transaction?.results.get('spf')
   if (!transaction || result?.['scope'] !== 'mfrom' || result['result'] !== 'Pass') return undefined
   const { host } = transaction.mail_from
-  return host !== '' && (result['domain'] === undefined || result['domain'] === host) ? host : undefined
+  return host !== '' && (result['domain'] ?? host) === host ? host : undefined
 }
 
 /** `delivery = forward` shares a transaction where the next hop is the same, `queue` and `plugin` always. */

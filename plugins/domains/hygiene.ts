@@ -23,7 +23,7 @@ const isSourceRoute = ({ original }: Envelope): boolean => /^\s*<?\s*@/.test(ori
  * IMCEAEX- holds a name of Exchange's own directory and comes back in replies to old mail.
  */
 const isEncapsulated = (local: string, allowDirectoryNames: boolean): boolean =>
-  /^IMCEA/i.test(local) && !(allowDirectoryNames && /^IMCEAEX-/i.test(local) && !/[@%!]|\+40/.test(local))
+  /^\s*IMCEA/i.test(local) && !(allowDirectoryNames && /^IMCEAEX-/i.test(local) && !/[@%!]|\+40/.test(local))
 
 /**
  * `trusted`: the client may relay, so `%` and the like are its own affair, but a source route is not carried on, and an

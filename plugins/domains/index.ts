@@ -60,11 +60,11 @@ export function register(this: Plugin): void {
 export function deny_own(
   next: Next,
   connection: Connection,
-  params: [number, unknown, string, string, [Address]?],
+  params: [number, unknown, string, string, unknown],
 ): void {
-  const [, , plugin, method, [recipient] = []] = params
-  if (plugin !== 'relay' || method !== 'dest_domains' || !recipient) denyOwn(next, connection, params)
-  else next(judge(connection, recipient).accepted ? OK : CONT)
+  const [, , plugin, method, hookParams] = params
+  if (plugin !== 'relay' || method !== 'dest_domains') denyOwn(next, connection, params)
+  else next(judge(connection, (hookParams as [Address])[0]).accepted ? OK : CONT)
 }
 
 export function shutdown(): void {

@@ -1,7 +1,7 @@
 // What a running server holds: the configuration in force and the connections to next hops.
 import type { Address, Connection } from '../../core/haraka'
 import type { NextHopClient } from '../../core/next-hop/client'
-import { mayRelay, relayRule } from '../../core/rights'
+import { mayRelay, relayRule, standingOf } from '../../core/rights'
 import type { Setting } from '../../core/settings'
 import type { DomainsConfig } from './config'
 import { type Way, wayOf } from './envelope'
@@ -20,8 +20,13 @@ export interface Live {
 /** Filled by `register`, before any hook runs. */
 export const live = {} as Live
 
-export const judge = (connection: Connection, recipient: Address): Verdict =>
-  judgeRecipient(live.domains.value, recipient, mayRelay(connection) ? relayRule(connection) : undefined)
+export function judge(connection: Connection, recipient: Address): Verdict {
+  const { class: kind, rule } = standingOf(connection)
+  return judgeRecipient(live.domains.value, recipient, {
+    ...(mayRelay(connection) && { relay: relayRule(connection) }),
+    ...(kind === 'never' && rule && { never: rule }),
+  })
+}
 
 /** The way to the next hop of a client that may not relay; the others' mail goes through the queue. */
 export const wayFor = (connection: Connection, domain: Way['domain'] | undefined): Way | undefined =>

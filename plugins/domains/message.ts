@@ -21,11 +21,16 @@ export function judgeLoop(transaction: Transaction, hostName: string): Decision 
   }
 }
 
+/** `From :` with a space is a From: field too (RFC 5322 4.5), but not to Haraka. */
+const FROM = /^from[ \t]*:(.*)$/is
+
 /** The addresses of all From: fields. Where one cannot be parsed, whatever in it looks like an address. */
-export function fromAddresses(transaction: Transaction): { user: string; host: string }[] {
-  return transaction.header.get_all('From').flatMap((value) => {
-    const parsed = parsedFrom(value.replace(/\r?\n/g, ' ').trim())
-    return parsed.length > 0 ? parsed : roughly(value)
+export function fromAddresses({ header }: Pick<Transaction, 'header'>): { user: string; host: string }[] {
+  return header.lines().flatMap((line) => {
+    const value = FROM.exec(line)?.[1]?.replace(/\r?\n/g, ' ').trim()
+    if (!value) return []
+    const parsed = parsedFrom(value)
+    return parsed.length > 0 ? parsed : roughly(`${value} ${header.decode_header(value)}`)
   })
 }
 
@@ -40,8 +45,15 @@ function parsedFrom(value: string): { user: string; host: string }[] {
   }
 }
 
-const roughly = (value: string): { user: string; host: string }[] =>
-  [...value.matchAll(/([^\s<>()",;:]+)@([^\s<>()",;:@]+)/g)].map(([, user = '', host = '']) => ({
-    user,
-    host,
-  }))
+/** Split and not matched, because the time must not grow with the square of what a client sends. */
+function roughly(value: string): { user: string; host: string }[] {
+  const joined = value
+    .normalize('NFKC')
+    .split('@')
+    .map((part) => part.replace(/^[\s"]+|(?<![\s"])[\s"]+$/g, ''))
+    .join('@')
+  return joined.split(/[\s<>()",;:]+/).flatMap((word) => {
+    const parts = word.split('@')
+    return parts.slice(1).map((host, index) => ({ user: parts[index] ?? '', host }))
+  })
+}

@@ -21,12 +21,15 @@ export interface Accepted {
 
 export type Verdict = { accepted: Accepted; refused?: never } | { refused: Decision; accepted?: never }
 
-/** The relay decision for one recipient by itself. `relayRule`: what gives the client its right, if it has one. */
-export function judgeRecipient(
-  config: DomainsConfig,
-  address: Envelope,
-  relayRule: Rule | undefined,
-): Verdict {
+/** What the client may do besides writing to our domains, and which line says so. */
+export interface Right {
+  relay?: Rule
+  /** The entry in [never] that keeps the client from it. */
+  never?: Rule
+}
+
+/** The relay decision for one recipient by itself. */
+export function judgeRecipient(config: DomainsConfig, address: Envelope, { relay, never }: Right): Verdict {
   if (address.host === '') return postmaster(config, address)
   const host = domainOf(address.host)
   const domain = host === undefined ? undefined : config.domains.find(host)
@@ -36,13 +39,13 @@ export function judgeRecipient(
   })
 
   const trick = wrapping(address, {
-    trusted: relayRule !== undefined,
+    trusted: relay !== undefined,
     ours: domain !== undefined,
     allow: domain?.routingCharacters === 'allow',
   })
   if (trick) {
     const rule = domain ? ruleOf(domain, 'routing_characters') : main('routing_characters')
-    return refuse('recipient.routing', '5.7.1', `${shown} holds ${trick}, which is not carried on`, rule)
+    return refuse('recipient.routing', '5.7.1', `${shown} asks for onward routing (${trick})`, rule)
   }
   if (domain) {
     if (domain.recipients && !isListed(domain.recipients, address, host!)) {
@@ -51,9 +54,16 @@ export function judgeRecipient(
     const rule = ruleOf(domain, domain.delivery === 'plugin' ? 'delivery = plugin' : 'next_hop')
     return { accepted: { domain, decision: accept('recipient.ours', '2.1.5', `${shown} is ours`, rule) } }
   }
-  if (relayRule) {
-    return { accepted: { decision: accept('recipient.relayed', '2.1.5', `${shown} is relayed`, relayRule) } }
+  if (relay) {
+    return { accepted: { decision: accept('recipient.relayed', '2.1.5', `${shown} is relayed`, relay) } }
   }
+  if (never)
+    return refuse(
+      'recipient.relay-denied',
+      '5.7.1',
+      `Relaying to ${shown} denied: this client may never relay`,
+      never,
+    )
   return refuse('recipient.relay-denied', '5.7.1', `Relaying to ${shown} denied`, {
     file: FILE,
     section: clean(host ?? address.host, 100),

@@ -7,6 +7,7 @@ import { stateOf, type Way } from './envelope'
 import { decide, isYes, send } from './forward'
 import { judge, live } from './live'
 import { deliver, enqueue, mayBounce, routeOf } from './outbound'
+import { ruleOf } from './policy'
 
 /** Seconds for one hook: above every deadline of ours, `timeout_final` included. */
 export const HOOK_TIMEOUT = 3900
@@ -86,7 +87,7 @@ async function queue(plugin: Plugin, next: Next, connection: Connection, transac
   await enqueue(plugin, connection, transaction)
   const rule = mayRelay(connection)
     ? relayRule(connection)
-    : { file: 'domains.ini', section: 'main', key: 'delivery = queue' }
+    : ruleOf(stateOf(transaction).way!.domain, 'delivery = queue')
   record(
     plugin,
     connection,

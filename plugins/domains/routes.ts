@@ -19,10 +19,18 @@ export function readRoute(
   const tls = fields.choice('tls', 'may', TLS_MODES)
   const timeout = fields.duration('timeout', 30_000)
   const timeoutFinal = fields.duration('timeout_final', 600_000)
-  const isMx = fields.has('next_hop') && /^\s*mx\s*$/i.test(fields.text('next_hop'))
-  const hops = isMx ? [] : fields.list('next_hop', (text) => readHop(text, own))
-  if (!isMx && hops.length === 0) return undefined
   const how = `${tls} ${timeout} ${timeoutFinal}`
+  let given = 0
+  let isMx = false
+  const hops = fields.list('next_hop', (text) => {
+    given++
+    if (text.toLowerCase() !== 'mx') return readHop(text, own)
+    isMx = true
+    return undefined
+  })
+  if (isMx && given > 1) fields.wrong('next_hop', 'mx stands alone')
+  if (given === 0 && fields.has('next_hop')) fields.wrong('next_hop', 'is empty')
+  if (!isMx && hops.length === 0) return undefined
   if (isMx)
     return { key: `mx:${domain} ${how}`, hops: () => betterMx(domain, hostName), tls, timeout, timeoutFinal }
   return { key: `${hops.map(routeKey).join(', ')} ${how}`, hops, tls, timeout, timeoutFinal }

@@ -41,6 +41,8 @@ export interface Haraka {
   pid: number
   /** All that it has written to stdout and stderr. */
   output(): string
+  /** Lines of the log that speak of a program error: there should be none. */
+  failures(): string[]
   /** The first line that matches, written before or after the call. Rejects after `ms` with the log's end. */
   waitForLog(pattern: RegExp, ms?: number): Promise<string>
   /** Writes a file under config/: at once (a rename), or in place as an editor does. */
@@ -74,6 +76,9 @@ const defaults: Record<string, string> = {
   'log.ini': '[main]\nlevel=info\n',
   'relay-guard/redis.ini': '[redis]\nenabled = false\n',
 }
+
+/** A broken configuration is also said with CRIT; it has its file, section and key in front. */
+const programError = /Plugin \S+ (failed|timed out)|Caught exception|[Uu]nhandled|(Type|Reference|Range)Error/
 
 const running = new Set<{ child: ChildProcess; dir: string }>()
 process.on('exit', () => {
@@ -130,15 +135,16 @@ function record(child: ChildProcess) {
   child.stderr?.setEncoding('utf8').on('data', (part: string) => {
     text += part
   })
+  const failures = () => text.split('\n').filter((line) => programError.test(line))
   const find = (pattern: RegExp) => text.split('\n').find((line) => pattern.test(line))
   async function waitForLog(pattern: RegExp, ms = 10_000): Promise<string> {
     for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) {
       const line = find(pattern)
       if (line !== undefined) return line
     }
-    throw new Error(`no line ${pattern} in ${ms} ms; the log ends:\n${text.slice(-3000)}`)
+    throw new Error(`no line ${pattern} in ${ms} ms; the log ends:\n${text.slice(-1000)}`)
   }
-  return { output: () => text, waitForLog }
+  return { output: () => text, failures, waitForLog }
 }
 
 /** Resolves when it listens (each worker, if there are any); rejects with a StartError when it ends before. */
@@ -168,7 +174,7 @@ export async function startHaraka(options: HarakaOptions): Promise<Haraka> {
   })
   const handle = { child, dir }
   running.add(handle)
-  const { output, waitForLog } = record(child)
+  const { output, failures, waitForLog } = record(child)
   const closed = new Promise((resolve) => child.once('close', resolve))
   const workers = () =>
     [...output().matchAll(/worker started.*?pid=(\d+)/g)].map(([, pid]) => Number(pid)).filter(isAlive)
@@ -193,6 +199,7 @@ export async function startHaraka(options: HarakaOptions): Promise<Haraka> {
     dir,
     pid: child.pid ?? 0,
     output,
+    failures,
     waitForLog,
     workers,
     stop,

@@ -21,7 +21,7 @@ export class Speaker {
     private options: SinkOptions,
   ) {
     const tls = socket instanceof TLSSocket
-    this.#session = { number: sink.connections, socket, tls, params: '', to: [] }
+    this.#session = { number: sink.connections, socket, tls, params: '', to: [], pending: 0 }
   }
 
   start() {
@@ -75,6 +75,7 @@ export class Speaker {
       if (end < 0) return
       const line = this.#buffer.subarray(0, end).toString()
       this.#buffer = Buffer.from(this.#buffer.subarray(end + 2))
+      this.#session.pending = this.#buffer.length
       if (this.#login) await this.#login(line)
       else await this.#command(line)
     }
@@ -195,8 +196,10 @@ export class Speaker {
     this.#tail = seen.subarray(-4)
     pieces.push(taken)
     this.#bytes += taken.length
+    if (!taken.length) return false
     const broken = this.options.onData?.(this.#bytes, this.#session)
     if (broken !== undefined) this.#say(broken)
+    await this.options.pace?.()
     if (end < 0) return false
     this.#message = undefined
     await this.#finish(Buffer.concat(pieces).subarray(0, -3))

@@ -26,6 +26,8 @@ export interface SinkSession {
   from?: string
   params: string
   to: string[]
+  /** Octets that came behind the line that is being answered: the client did not wait. */
+  pending: number
 }
 
 export interface SinkMessage {
@@ -58,7 +60,9 @@ export interface SinkOptions {
   methods?: string[]
   /** `argument` is what the client sent: the line, or at `dot` nothing. LMTP's dot: one line a recipient. */
   respond?: (stage: Stage, argument: string, session: SinkSession) => Response | Promise<Response>
-  /** Called with each piece of a message as it comes; return 'drop' or reply lines to break in. */
+  /** Awaited before more is read of a message. */
+  pace?: () => Promise<void>
+  /** Called with the octets of a message so far; return 'drop' or reply lines to break in. */
   onData?: (bytes: number, session: SinkSession) => Response
 }
 

@@ -22,8 +22,8 @@ export async function startSink(options: SinkOptions = {}): Promise<Sink> {
     new Speaker(socket, sink, options).start()
   }
   const server: Server = options.implicitTls
-    ? createTlsServer({ ...options.tls }, accept).on('tlsClientError', () => {})
-    : createServer(accept)
+    ? createTlsServer({ ...options.tls, noDelay: true }, accept).on('tlsClientError', () => {})
+    : createServer({ noDelay: true }, accept)
   const sink: Sink = {
     host,
     port: 0,

@@ -42,7 +42,7 @@ export interface Delivery {
 }
 
 /** How long a reply may take before the test fails. */
-const patience = 40_000
+const patience = 25_000
 const closedReply: Reply = { code: 0, status: '', text: 'connection closed', lines: [] }
 
 function parse(lines: string[]): Reply {

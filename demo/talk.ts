@@ -1,0 +1,42 @@
+// One client's side of a mail, up to the first refusal.
+import { type Reply, SmtpClient } from '../test/support/smtp-client'
+import { user, type World } from './world'
+
+export interface Mail {
+  /** The address that the client connects from. */
+  ip: string
+  /** Logs in as the demo's user. */
+  login?: boolean
+  from: string
+  to: string[]
+}
+
+/** What was said, and the reply. */
+export interface Exchange {
+  said: string
+  reply: Reply
+}
+
+/** Sends one message; the last exchange is the refusal, or the answer to the message. */
+export async function talk(world: World, { ip, login, from, to }: Mail): Promise<Exchange[]> {
+  const client = await SmtpClient.connect({ port: world.port, from: ip })
+  const said: Exchange[] = []
+  const tell = (what: string, reply: Reply): boolean => {
+    said.push({ said: what, reply })
+    return reply.code < 400 && reply.code > 0
+  }
+  const message = `From: <${from}>\r\nTo: <${to.join('>, <')}>\r\nSubject: hello\r\n\r\nhello\r\n`
+  const send = async () => {
+    if (!tell('connect', client.greeting)) return
+    await client.ehlo('client.example')
+    if (login && !tell(`AUTH as ${user.name}`, await client.authPlain(user.name, user.password))) return
+    for (const line of [`MAIL FROM:<${from}>`, ...to.map((recipient) => `RCPT TO:<${recipient}>`)]) {
+      if (!tell(line, await client.command(line))) return
+    }
+    const { data, dot } = await client.data(message)
+    tell('message', dot ?? data)
+  }
+  await send()
+  await client.quit()
+  return said
+}

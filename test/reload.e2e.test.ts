@@ -1,0 +1,294 @@
+// Ini files with mistakes: Haraka does not start with them, and a running one keeps the last good configuration.
+import assert from 'node:assert/strict'
+import { appendFileSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Haraka, startHaraka, startHarakaExpectingFailure } from './support/haraka'
+import { type Sink, startSink } from './support/sink'
+import { SmtpClient } from './support/smtp-client'
+
+const plugins = ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains']
+/** Haraka looks at a changed file after 5 s; the rest is for a busy machine. */
+const soon = 15_000
+
+const acl = '[relay]\n127.30.0.0/16 = branch\n127.0.0.0/16 = for the wider never\n[never]\n127.20.0.0/16\n'
+const wider = acl.replace('[never]', '127.33.0.0/16 = new branch\n[never]')
+const auth = '[main]\nsender = address\n'
+let sink: Sink
+let domains: string
+before(async () => {
+  sink = await startSink()
+  domains = `[main]\nsmarthost = ${sink.address()}\n[ours.test]\nnext_hop = ${sink.address()}\ntls = none\n`
+})
+after(() => sink?.close())
+
+const files = () => ({
+  'relay-guard/acl.ini': acl,
+  'relay-guard/auth.ini': auth,
+  'relay-guard/domains.ini': domains,
+})
+
+/** The answer to RCPT, the session closed. */
+async function rcpt(haraka: Haraka, from: string, to: string): Promise<number> {
+  const client = await SmtpClient.connect({ port: haraka.port, from })
+  await client.ehlo()
+  await client.command('MAIL FROM:<a@evil.example>')
+  const { code } = await client.command(`RCPT TO:<${to}>`)
+  await client.quit()
+  return code
+}
+
+/** The configuration above is in force. */
+async function stillGood(haraka: Haraka) {
+  assert.equal(await rcpt(haraka, '127.30.0.1', 'v@victim.example'), 250)
+  assert.equal(await rcpt(haraka, '127.20.0.1', 'v@victim.example'), 550)
+  assert.equal(await rcpt(haraka, '127.10.0.1', 'v@victim.example'), 550)
+  assert.equal(await rcpt(haraka, '127.10.0.1', 'anna@ours.test'), 250)
+}
+
+/** Waits until this recipient gets this code from this client. */
+async function until(haraka: Haraka, from: string, to: string, code: number) {
+  const end = Date.now() + soon
+  while ((await rcpt(haraka, from, to)) !== code) {
+    assert.ok(
+      Date.now() < end,
+      `${to} from ${from} is not ${code} after ${soon} ms:\n${haraka.output().slice(-2000)}`,
+    )
+    await sleep(200)
+  }
+}
+
+interface Mistake {
+  name: string
+  file: 'acl' | 'auth' | 'domains'
+  text: () => string
+  line: RegExp
+}
+
+const mistakes: Mistake[] = [
+  {
+    name: 'an unknown key, with the nearest known name',
+    file: 'domains',
+    text: () => domains.replace('smarthost', 'smarthots'),
+    line: /domains\.ini \[main\] smarthots: .*smarthost\b/,
+  },
+  {
+    name: 'an unknown section, with the nearest known name',
+    file: 'acl',
+    text: () => acl.replace('[never]', '[nevr]'),
+    line: /acl\.ini \[nevr\].*: .*never/,
+  },
+  {
+    name: 'a value that is not allowed',
+    file: 'auth',
+    text: () => auth.replace('address', 'everybody'),
+    line: /auth\.ini \[main\] sender: .*any.*domain.*address/,
+  },
+  {
+    name: 'a prefix that is too long',
+    file: 'acl',
+    text: () => acl.replace('127.30.0.0/16', '127.30.0.0/33'),
+    line: /acl\.ini \[relay\] 127\.30\.0\.0\/33: /,
+  },
+  {
+    name: 'a subnet with host bits',
+    file: 'acl',
+    text: () => acl.replace('127.30.0.0/16', '127.30.0.1/16'),
+    line: /acl\.ini \[relay\] 127\.30\.0\.1\/16: /,
+  },
+  {
+    name: 'a key given twice',
+    file: 'domains',
+    text: () => domains.replace('tls = none', 'tls = none\ntls = may'),
+    line: /domains\.ini \[ours\.test\] tls: /,
+  },
+  {
+    name: 'a line that cannot be read',
+    file: 'domains',
+    text: () => domains.replace('tls = none', '<<<<<<< HEAD'),
+    line: /domains\.ini \[ours\.test\].*: .*<<<<<<< HEAD/,
+  },
+  {
+    name: 'a file cut off in the middle of a line',
+    file: 'domains',
+    text: () => domains.slice(0, domains.indexOf('_hop')),
+    line: /domains\.ini \[ours\.test\] next.*: /,
+  },
+  {
+    name: 'a domain without a next hop',
+    file: 'domains',
+    text: () => `${domains}[bare.test]\n`,
+    line: /domains\.ini \[bare\.test\].*next_hop/,
+  },
+]
+
+describe('at the start', () => {
+  test('all mistakes of all files are said at once, one a line, and Haraka does not start', async () => {
+    const broken = {
+      'relay-guard/acl.ini': '[relay]\n127.30.0.0/33\n127.30.0.1/16 = x\n[nevr]\n127.20.0.0/16\n',
+      'relay-guard/auth.ini': '[main]\nsender = everybody\nrequire_tsl = true\n',
+      'relay-guard/domains.ini':
+        '[main]\nsmarthots = x\nanti_spoof = maybe\n[a.test]\nnext_hop = smtp://x:99999\n[b.test]\n',
+    }
+    const lines = [
+      /acl\.ini \[relay\] 127\.30\.0\.0\/33: /,
+      /acl\.ini \[relay\] 127\.30\.0\.1\/16: /,
+      /acl\.ini \[nevr\].*never/,
+      /auth\.ini \[main\] sender: /,
+      /auth\.ini \[main\] require_tsl: .*require_tls/,
+      /domains\.ini \[main\] smarthots: .*smarthost/,
+      /domains\.ini \[main\] anti_spoof: .*reject.*tag.*off/,
+      /domains\.ini \[a\.test\] next_hop: /,
+      /domains\.ini \[b\.test\].*next_hop/,
+    ]
+    for (const nodes of [0, 2]) {
+      const { code, output } = await startHarakaExpectingFailure({ plugins, nodes, files: broken })
+      assert.notEqual(code, 0)
+      for (const line of lines)
+        assert.equal(output.split('\n').filter((l) => line.test(l)).length, 1, `${line}\n${output}`)
+      assert.doesNotMatch(output, /istening on/)
+    }
+  })
+
+  for (const { name, file, text, line } of mistakes) {
+    test(`${name} stops Haraka`, async () => {
+      const { code, output } = await startHarakaExpectingFailure({
+        plugins,
+        files: { ...files(), [`relay-guard/${file}.ini`]: text() },
+      })
+      assert.notEqual(code, 0)
+      assert.match(output, line)
+    })
+  }
+
+  test('a directory in place of a file stops Haraka', async () => {
+    const { 'relay-guard/acl.ini': _, ...rest } = files()
+    const directory = { ...rest, 'relay-guard/acl.ini/x': '' }
+    const { code, output } = await startHarakaExpectingFailure({ plugins, files: directory })
+    assert.notEqual(code, 0)
+    assert.match(output, /acl\.ini/)
+  })
+})
+
+/** One mistake a file at a time: each round breaks all three files, as far as there are mistakes left. */
+const rounds: Mistake[][] = []
+for (const mistake of mistakes) {
+  const free = rounds.find((round) => round.every(({ file }) => file !== mistake.file))
+  if (free) free.push(mistake)
+  else rounds.push([mistake])
+}
+
+/** A Haraka of its own for the tests of this group, which follow each other. */
+function running(nodes = 0): () => Haraka {
+  let haraka: Haraka
+  before(async () => {
+    haraka = await startHaraka({ plugins, files: files(), nodes })
+  })
+  after(async () => {
+    await haraka?.stop()
+    assert.deepEqual(haraka?.failures(), [])
+  })
+  return () => haraka
+}
+
+const path = (haraka: Haraka, file: string) => join(haraka.dir, 'config', 'relay-guard', file)
+
+describe('while it runs', { concurrency: true }, () => {
+  describe('a mistake', { concurrency: 1 }, () => {
+    const haraka = running()
+    for (const round of rounds) {
+      test(`is said in the log and changes nothing: ${round.map(({ name }) => name).join('; ')}`, async () => {
+        for (const { file, text } of round) haraka().write(`relay-guard/${file}.ini`, text(), 'in place')
+        for (const { line } of round) await haraka().waitForLog(line, soon)
+        await stillGood(haraka())
+      })
+    }
+
+    test('does not keep the next good file from counting', async () => {
+      const good = { ...files(), 'relay-guard/acl.ini': wider }
+      for (const [file, text] of Object.entries(good)) haraka().write(file, text)
+      await until(haraka(), '127.33.0.1', 'v@victim.example', 250)
+      await stillGood(haraka())
+    })
+  })
+
+  describe('a file', { concurrency: 1 }, () => {
+    const haraka = running()
+    test('that is empty is not taken as meant', async () => {
+      haraka().write('relay-guard/acl.ini', '', 'in place')
+      haraka().write('relay-guard/domains.ini', '', 'in place')
+      await haraka().waitForLog(/acl\.ini\b/, soon)
+      await haraka().waitForLog(/domains\.ini\b/, soon)
+      await stillGood(haraka())
+      haraka().write('relay-guard/domains.ini', domains, 'in place')
+    })
+
+    test('that is still being written does not count before it is whole', async () => {
+      haraka().write('relay-guard/acl.ini', '[relay]\n127.0.0.0/8\n', 'in place')
+      for (let step = 0; step < 32; step++) {
+        appendFileSync(path(haraka(), 'acl.ini'), '; a long list follows\n')
+        assert.equal(await rcpt(haraka(), '127.20.0.1', 'v@victim.example'), 550)
+        await sleep(250)
+      }
+      appendFileSync(path(haraka(), 'acl.ini'), '[never]\n127.20.0.0/16\n')
+      await until(haraka(), '127.33.0.1', 'v@victim.example', 250)
+      assert.equal(await rcpt(haraka(), '127.20.0.1', 'v@victim.example'), 550)
+    })
+
+    test('that is good counts without a restart: entries, a new domain, a section taken away', async () => {
+      haraka().write('relay-guard/acl.ini', '[never]\n127.20.0.0/16\n')
+      haraka().write(
+        'relay-guard/domains.ini',
+        `${domains}[new.test]\nnext_hop = ${sink.address()}\ntls = none\n`,
+      )
+      await until(haraka(), '127.30.0.1', 'v@victim.example', 550)
+      await until(haraka(), '127.10.0.1', 'anna@new.test', 250)
+      assert.equal(await rcpt(haraka(), '127.10.0.1', 'anna@ours.test'), 250)
+      haraka().write('relay-guard/acl.ini', acl)
+      await until(haraka(), '127.30.0.1', 'v@victim.example', 250)
+    })
+
+    test('that has become a directory changes nothing', async () => {
+      rmSync(path(haraka(), 'acl.ini'))
+      mkdirSync(path(haraka(), 'acl.ini'))
+      await sleep(7000)
+      await stillGood(haraka())
+    })
+  })
+
+  describe('a worker', { concurrency: 1 }, () => {
+    const haraka = running(2)
+    test('killed while a file is broken comes back with the last good configuration', async () => {
+      haraka().write('relay-guard/acl.ini', wider)
+      for (let round = 0; round < 3; round++) await until(haraka(), '127.33.0.1', 'v@victim.example', 250)
+      await sleep(1000)
+      haraka().write('relay-guard/acl.ini', '[relay]\n0.0.0.0/33\n')
+      haraka().write('relay-guard/domains.ini', '[ours.test]\nnext_ho')
+      await haraka().waitForLog(/acl\.ini \[relay\] 0\.0\.0\.0\/33: /, soon)
+      await haraka().waitForLog(/domains\.ini \[ours\.test\].*next_ho/, soon)
+      for (const victim of haraka().workers()) {
+        process.kill(victim, 'SIGKILL')
+        const listening = () =>
+          haraka()
+            .output()
+            .match(/worker \d+ listening/g)?.length ?? 0
+        const had = listening()
+        for (const end = Date.now() + soon; listening() === had; await sleep(50)) {
+          assert.ok(Date.now() < end, haraka().output().slice(-3000))
+        }
+      }
+      assert.equal(
+        haraka()
+          .output()
+          .match(/worker started/g)?.length,
+        4,
+        'each is forked again once',
+      )
+      for (let round = 0; round < 8; round++) {
+        await stillGood(haraka())
+        assert.equal(await rcpt(haraka(), '127.33.0.1', 'v@victim.example'), 250)
+      }
+    })
+  })
+})

@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict'
+import { afterEach, describe, it } from 'node:test'
+import fc from 'fast-check'
+import {
+  guardConnection,
+  guardTransaction,
+  mayRelay,
+  relayRule,
+  type Standing,
+  setClassifier,
+  standingOf,
+  userOf,
+} from '../core/rights'
+import { connectionOf, pluginOf, type TestConnection } from './support/connection'
+
+const { plugin } = pluginOf()
+const rule = { file: 'acl.ini', section: 'relay', key: '192.0.2.1' }
+
+/** A connection from an address that the ACL has put in a class. */
+function client(kind: Standing['class'], ip = '192.0.2.1'): TestConnection {
+  const standing: Standing = kind === 'nobody' ? { class: kind } : { class: kind, rule }
+  setClassifier((asked) => (asked.ip === ip ? standing : { class: 'nobody' }))
+  const connection = connectionOf({ remoteAddress: ip })
+  guardConnection(plugin, connection)
+  return connection
+}
+
+function login(connection: TestConnection, user = 'alice') {
+  connection.relaying = true
+  connection.notes.auth_user = user
+}
+
+/** XCLIENT in the order of Haraka's xclient plugin. */
+function xclient(connection: TestConnection, ip: string) {
+  connection.uuid = `${connection.uuid.slice(0, -1)}X`
+  connection.end()
+  connection.relaying = false
+  connection.remote.ip = ip
+}
+
+afterEach(() => setClassifier(() => ({ class: 'nobody' })))
+
+describe('who may relay', () => {
+  it('is nobody in particular not, and after a login or by another plugin yes', () => {
+    const connection = client('nobody')
+    assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+    connection.relaying = true
+    assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
+    connection.relaying = false
+    assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+  })
+
+  it('is a client in [relay], whatever another plugin takes away', () => {
+    const connection = client('relay')
+    connection.relaying = false
+    assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
+    assert.equal(relayRule(connection), rule)
+  })
+
+  for (const kind of ['never', 'reject'] as const)
+    it(`is a client in [${kind}] at no time: not by another plugin, not after a login, in no transaction`, () => {
+      const connection = client(kind)
+      const says = () => [mayRelay(connection), connection.relaying]
+      connection.relaying = true
+      assert.deepEqual(says(), [false, false])
+      login(connection)
+      connection.begin()
+      assert.deepEqual(says(), [false, false])
+      guardTransaction(plugin, connection)
+      connection.relaying = true
+      assert.deepEqual(says(), [false, false])
+      connection.end()
+      connection.begin()
+      guardTransaction(plugin, connection)
+      assert.deepEqual(says(), [false, false])
+    })
+
+  it('is told apart by true alone', () => {
+    const connection = client('nobody')
+    for (const value of [1, 'true', {}, [], NaN]) {
+      Object.assign(connection, { relaying: value })
+      assert.equal(mayRelay(connection), false)
+    }
+  })
+
+  it('is nobody whose connection was never taken over', () => {
+    const connection = connectionOf()
+    connection.relaying = true
+    assert.equal(mayRelay(connection), false)
+  })
+
+  it('is who had the right before the take-over, which done again changes nothing', () => {
+    const connection = connectionOf()
+    connection.relaying = true
+    guardConnection(plugin, connection)
+    guardConnection(plugin, connection)
+    assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
+  })
+})
+
+describe('a right set inside a transaction', () => {
+  it('does not count, is seen by nobody, and is told once', () => {
+    const connection = client('nobody')
+    for (let round = 0; round < 2; round++) {
+      connection.begin()
+      guardTransaction(plugin, connection)
+      connection.relaying = true
+      assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+      connection.end()
+      assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+    }
+    assert.equal(connection.log.filter(([level]) => level === 'notice').length, 1)
+  })
+
+  it('before we look is taken away', () => {
+    const connection = client('nobody')
+    connection.begin()
+    connection.relaying = true
+    guardTransaction(plugin, connection)
+    assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+  })
+
+  it('takes nothing from who has the right anyway', () => {
+    const connection = client('nobody')
+    login(connection)
+    connection.begin()
+    guardTransaction(plugin, connection)
+    connection.relaying = true
+    assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
+  })
+})
+
+describe('a user', () => {
+  it('is who logged in, also in [never]', () => {
+    for (const kind of ['nobody', 'relay', 'never'] as const) {
+      const connection = client(kind)
+      assert.equal(userOf(connection), undefined)
+      login(connection)
+      assert.equal(userOf(connection), 'alice')
+    }
+  })
+
+  it('is not who only has the note, without a right', () => {
+    const connection = client('nobody')
+    connection.notes.auth_user = 'alice'
+    assert.equal(userOf(connection), undefined)
+  })
+
+  it('is the rule for his right, and another plugin where nobody logged in', () => {
+    const connection = client('nobody')
+    login(connection)
+    assert.deepEqual(relayRule(connection), { file: 'AUTH', section: 'user', key: 'alice' })
+    delete connection.notes.auth_user
+    assert.equal(relayRule(connection).section, 'another plugin')
+  })
+})
+
+describe('after XCLIENT', () => {
+  it('login and rights of the client before are gone', () => {
+    const connection = client('nobody')
+    login(connection)
+    xclient(connection, '198.51.100.7')
+    assert.deepEqual(
+      [mayRelay(connection), connection.relaying, userOf(connection)],
+      [false, false, undefined],
+    )
+    assert.equal(connection.notes.auth_user, undefined)
+    login(connection, 'bob')
+    assert.deepEqual([mayRelay(connection), userOf(connection)], [true, 'bob'])
+  })
+
+  it('the new address is looked up, into [never] and out of it', () => {
+    const connection = client('never', '198.51.100.7')
+    xclient(connection, '192.0.2.2')
+    assert.equal(standingOf(connection).class, 'nobody')
+    login(connection)
+    xclient(connection, '198.51.100.7')
+    assert.equal(standingOf(connection).class, 'never')
+    assert.equal(mayRelay(connection), false)
+  })
+
+  it('an address of our own that is not told gives no right, and is no error', () => {
+    const connection = client('nobody')
+    Object.assign(connection.local, { ip: undefined, port: undefined })
+    assert.equal(mayRelay(connection), false)
+  })
+})
+
+describe('whatever happens in whatever order', () => {
+  type Step = 'grant' | 'revoke' | 'login' | 'mail' | 'early grant' | 'end' | 'xclient'
+  const steps: Step[] = ['grant', 'revoke', 'login', 'mail', 'early grant', 'end', 'xclient']
+
+  it('a right comes only from outside of transactions, and core sees what we see', () => {
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...steps), { maxLength: 30 }), fc.boolean(), (path, never) => {
+        setClassifier(() => ({ class: never ? 'never' : 'nobody' }))
+        const connection = connectionOf()
+        guardConnection(plugin, connection)
+        let right = false
+        for (const [index, step] of path.entries()) {
+          const inside = connection.transaction !== null
+          if (step === 'grant' || step === 'login') {
+            connection.relaying = true
+            if (step === 'login') connection.notes.auth_user = 'alice'
+            if (!inside) right = true
+          }
+          if (step === 'revoke') {
+            connection.relaying = false
+            if (!inside) right = false
+          }
+          if ((step === 'mail' || step === 'early grant') && !inside) {
+            connection.begin()
+            if (step === 'early grant') connection.relaying = true
+            guardTransaction(plugin, connection)
+          }
+          if (step === 'end') connection.end()
+          if (step === 'xclient') {
+            xclient(connection, `192.0.2.${index + 1}`)
+            right = false
+          }
+          assert.equal(mayRelay(connection), right && !never)
+          assert.equal(connection.relaying, right && !never)
+        }
+      }),
+    )
+  })
+})

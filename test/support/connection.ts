@@ -1,0 +1,88 @@
+// Haraka's own connection and transaction without a socket, and a plugin that keeps what it logs.
+import { join } from 'node:path'
+import type { Address, Connection, Plugin, Transaction } from '../../core/haraka'
+import { root } from './install'
+
+const haraka = (file: string): unknown => require(join(root, 'node_modules', file))
+
+interface Client {
+  remoteAddress: string
+  remotePort: number
+  localAddress: string
+  localPort: number
+}
+
+const { createConnection } = haraka('Haraka/connection') as {
+  createConnection(client: Client, server: object, cfg: object): TestConnection
+}
+const { createTransaction } = haraka('Haraka/transaction') as {
+  createTransaction(uuid: string, cfg: object): Transaction
+}
+const constants = haraka('haraka-constants') as { import(target: object): void }
+const { Address: HarakaAddress } = haraka('@haraka/email-address') as {
+  Address: new (path: string) => Address
+}
+
+constants.import(globalThis)
+
+export interface TestConnection extends Connection {
+  /** What was logged: the level, then what was given. */
+  log: unknown[][]
+  begin(from?: string): Transaction
+  end(): void
+}
+
+/** `path` as in MAIL and RCPT, with its angle brackets. Throws what Haraka answers 501 to. */
+export const addressOf = (path: string): Address => new HarakaAddress(path)
+
+export function connectionOf(client: Partial<Client> = {}): TestConnection {
+  const socket = {
+    remoteAddress: '203.0.113.9',
+    remotePort: 40_000,
+    localAddress: '192.0.2.10',
+    localPort: 25,
+    ...client,
+  }
+  const connection = createConnection(socket, { address: () => ({}) }, {})
+  const log: unknown[][] = []
+  const keep =
+    (level: string) =>
+    (...parts: unknown[]) =>
+      void log.push([level, ...parts])
+  return Object.assign(connection, {
+    log,
+    loginfo: keep('info'),
+    lognotice: keep('notice'),
+    logwarn: keep('warn'),
+    logerror: keep('error'),
+    logcrit: keep('crit'),
+    begin(from = '<>') {
+      connection.tran_count++
+      const transaction = createTransaction(`${connection.uuid}.${connection.tran_count}`, {})
+      transaction.mail_from = addressOf(from)
+      connection.transaction = transaction
+      return transaction
+    },
+    end() {
+      connection.transaction = null
+    },
+  })
+}
+
+export function pluginOf(name = 'relay-guard/test', config: Record<string, unknown> = {}) {
+  const log: string[] = []
+  const say = (...parts: unknown[]) => void log.push(parts.join(' '))
+  const plugin: Plugin = {
+    name,
+    timeout: 0,
+    config: { get: (file) => config[file] },
+    haraka_require: () => undefined,
+    register_hook: () => undefined,
+    loginfo: say,
+    lognotice: say,
+    logwarn: say,
+    logerror: say,
+    logcrit: say,
+  }
+  return { plugin, log }
+}

@@ -1,0 +1,32 @@
+// Routes and bodies as the tests of the next-hop client write them.
+import { parseNextHop } from '../../core/next-hop/address'
+import { NextHopClient } from '../../core/next-hop/client'
+import type { Source } from '../../core/next-hop/message'
+import type { Route, Settings } from '../../core/next-hop/route'
+
+export const newClient = (settings: Partial<Settings> = {}) =>
+  new NextHopClient({ name: 'me.example', budget: 20_000, ...settings })
+
+/** A route over these next hops, given as text. */
+export const routeTo = (hops: string[], route: Partial<Route> = {}): Route => ({
+  key: 'route',
+  hops: hops.map(parseNextHop),
+  tls: 'none',
+  timeout: 20_000,
+  timeoutFinal: 20_000,
+  ...route,
+})
+
+export const text =
+  (message: string | Buffer): Source =>
+  (body) => {
+    body.end(message)
+  }
+
+/** Waits until it is so, for 10 s at most. */
+export async function until(condition: () => boolean) {
+  for (const end = Date.now() + 10_000; !condition(); ) {
+    if (Date.now() > end) throw new Error(`never came: ${condition}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}

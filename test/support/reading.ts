@@ -1,0 +1,23 @@
+// Texts in place of files, for the readers that the server and the command use.
+import { printMistake } from '../../core/ini'
+import { type Reading, readingOf } from '../../core/settings'
+
+export interface Read<T> {
+  value: T
+  /** As the operator sees them. */
+  mistakes: string[]
+}
+
+/** Runs a reader on the text of an ini file. `others`: files that it may open, by path; all else cannot be read. */
+export function readText<T>(
+  name: string,
+  text: string,
+  reader: (reading: Reading) => T,
+  others: Record<string, string> = {},
+): Read<T> {
+  const files = new Map([[name, Buffer.from(text)]])
+  for (const [path, content] of Object.entries(others)) files.set(path, Buffer.from(content))
+  const reading = readingOf(name, name, files, { frozen: true })
+  const value = reader(reading)
+  return { value, mistakes: reading.mistakes.map(printMistake) }
+}
