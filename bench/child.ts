@@ -34,6 +34,7 @@ export class Child<Question extends object, Answer> {
   }
 
   async stop(): Promise<void> {
+    if (!this.#process.connected) return
     const ended = once(this.#process, 'exit')
     this.#process.disconnect()
     await ended

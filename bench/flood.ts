@@ -16,7 +16,9 @@ const REFUSED = 300
 const kinds = ['alone', 'one address', `${FLOOD_ADDRESSES} addresses`] as const
 type Kind = (typeof kinds)[number]
 
-const costs = ['fresh address', 'flooding address', `${FLOOD_ADDRESSES} addresses`] as const
+const TRIES = 5000
+const afterTries = `address after ${TRIES} tries` as const
+const costs = ['fresh address', afterTries, `${FLOOD_ADDRESSES} addresses`] as const
 type Cost = (typeof costs)[number]
 
 interface Noticed {
@@ -40,9 +42,11 @@ interface Measured {
 const each = <K extends string, V>(names: readonly K[], make: () => V): Record<K, V> =>
   Object.fromEntries(names.map((name) => [name, make()])) as Record<K, V>
 
-const many = { network: FLOOD_NETWORK, addresses: FLOOD_ADDRESSES }
+type From = Pick<Load, 'network' | 'addresses' | 'first'>
+
+const many: From = { network: FLOOD_NETWORK, addresses: FLOOD_ADDRESSES }
 /** An address of its own for each round: what the round before has counted does not count. */
-const one = (round: number, network = '127.66') => ({ network: `${network}.${round % 250}`, addresses: 1 })
+const one = (round: number, network = '127.66'): From => ({ network, addresses: 1, first: round })
 
 class Flood {
   constructor(
@@ -52,7 +56,7 @@ class Flood {
   ) {}
 
   /** The legitimate client by itself, or with a flood from these addresses. */
-  async beside(server: Server, noticed: Noticed, from?: { network: string; addresses: number }) {
+  async beside(server: Server, noticed: Noticed, from?: From) {
     const { port } = server.haraka
     const { seconds } = this
     const flood = from && this.flooder.ask({ ...from, port, atOnce: AT_ONCE, seconds })
@@ -67,7 +71,7 @@ class Flood {
   }
 
   /** What a refused connection costs when nothing else goes on; nothing where it is not refused. */
-  async cost(measured: Measured, name: Cost, from: { network: string; addresses: number }) {
+  async cost(measured: Measured, name: Cost, from: From) {
     const { server } = measured
     const connect = (sessions: number, atOnce = 1) =>
       this.flooder.ask({ ...from, port: server.haraka.port, atOnce, sessions })
@@ -83,6 +87,15 @@ class Flood {
     await this.flooder.ask({ ...many, port: server.haraka.port, atOnce: AT_ONCE, sessions: FLOOD_ADDRESSES })
   }
 
+  /** Once a run, for so many tries take a while. */
+  async costAfterTries(measured: Measured): Promise<void> {
+    const { server } = measured
+    if (!server.setup.redis) return
+    const stubborn = one(0, '127.68')
+    await this.flooder.ask({ ...stubborn, port: server.haraka.port, atOnce: AT_ONCE, sessions: TRIES })
+    await this.cost(measured, afterTries, stubborn)
+  }
+
   async round(measured: Measured, round: number): Promise<void> {
     const { server, noticed } = measured
     const fresh = one(round, '127.67')
@@ -90,9 +103,9 @@ class Flood {
     await this.cost(measured, 'fresh address', fresh)
     await this.beside(server, noticed.alone)
     await this.beside(server, noticed['one address'], one(round))
-    await this.cost(measured, 'flooding address', one(round))
     await this.beside(server, noticed[`${FLOOD_ADDRESSES} addresses`], many)
     await this.cost(measured, `${FLOOD_ADDRESSES} addresses`, many)
+    if (round === 0) await this.costAfterTries(measured)
   }
 }
 

@@ -80,7 +80,7 @@ const parts: Part[] = [
   {
     name: 'flood',
     title: 'Under flood',
-    about: `50 connections at once, as fast as they go, beside a legitimate client with 50 sessions a second from 2,000 addresses and a process of its own. The 5,000 addresses have used up what they may do before. The cost of one refused connection is measured with nothing else going on: of an address that is just over its limit, of the one that has just flooded, and of the 5,000.`,
+    about: `50 connections at once, as fast as they go, beside a legitimate client with 50 sessions a second from 2,000 addresses and a process of its own. The 5,000 addresses have used up what they may do before. The cost of one refused connection is measured with nothing else going on: of an address that is just over its limit, of one that has tried 5,000 times within the minute, and of the 5,000.`,
     measure: flood,
   },
 ]

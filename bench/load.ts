@@ -5,9 +5,10 @@ import { converse, type Ended, type Phase, phases } from './dialogue'
 
 export interface Load {
   port: number
-  /** Client addresses: the first two octets, and how many there are. */
+  /** Client addresses: the first two octets, how many there are, and the number of the first. */
   network: string
   addresses: number
+  first?: number
   /** Closed loop: sessions at once. */
   atOnce?: number
   /** Open loop: sessions a second. */
@@ -25,8 +26,8 @@ export interface Report {
   times: Record<Phase, number[]>
 }
 
-function clientAt(at: number, { port, network, addresses }: Load) {
-  const number = at % addresses
+function clientAt(at: number, { port, network, addresses, first = 0 }: Load) {
+  const number = first + (at % addresses)
   return {
     port,
     from: `${network}.${Math.floor(number / 254)}.${(number % 254) + 1}`,

@@ -48,7 +48,7 @@ async function lowLoad({ server, times }: Measured, loader: Loader, seconds: num
 export interface Lengths {
   /** Rounds of batches. */
   rounds: number
-  /** Of low load, in each of its three rounds. */
+  /** Of low load, in each of its two rounds. */
   seconds: number
 }
 
@@ -72,7 +72,7 @@ export async function compareSessions(
     for (let round = 0; round < rounds; round++) {
       for (const each of shuffled(all)) await throughput(each, loader)
     }
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 2; round++) {
       for (const each of shuffled(all)) await lowLoad(each, loader, seconds)
     }
   } finally {
