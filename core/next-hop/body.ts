@@ -23,6 +23,9 @@ export class Body extends Writable {
   constructor(write: Write) {
     super({ highWaterMark: 256 * 1024, decodeStrings: true })
     this.#write = write
+    // A small message comes in pieces, all within this turn of the event loop: let it leave in one.
+    this.cork()
+    setImmediate(() => this.uncork())
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void) {

@@ -93,7 +93,8 @@ export class Delivery {
   abort() {
     if (this.#over) return
     this.#over = true
-    this.#stop.abort()
+    // With a reason of our own no error with a stack is made, once a message.
+    this.#stop.abort('over')
     if (this.#busy) this.#session?.destroy('given up')
     else this.#release()
   }

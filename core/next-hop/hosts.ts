@@ -17,8 +17,14 @@ export interface Connected {
   socket: Socket
 }
 
-/** Tells hosts apart, with their logins. Never shown: it holds the password. */
-export const hopKey = (hop: NextHop): string => JSON.stringify(Object.entries(hop).sort())
+const keys = new WeakMap<NextHop, string>()
+
+/** Tells hosts apart, with their logins. Never shown: it holds the password. Kept, for each step with a host asks. */
+export function hopKey(hop: NextHop): string {
+  const key = keys.get(hop) ?? JSON.stringify(Object.entries(hop).sort())
+  keys.set(hop, key)
+  return key
+}
 
 export class Hosts {
   #states = new Map<string, State>()

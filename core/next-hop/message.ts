@@ -36,8 +36,8 @@ export async function sendMessage(
   const written = await writeBody(session, source, answers[0], timeout)
   if (written !== true) return recipients.map((recipient) => ({ recipient, reply: toReply(written, host) }))
 
-  const late = new HostFailure(`gave no answer within ${timeoutFinal} ms of the final dot`)
-  const clock = setTimeout(() => wire.fail(late), timeoutFinal)
+  const late = () => wire.fail(new HostFailure(`gave no answer within ${timeoutFinal} ms of the final dot`))
+  const clock = setTimeout(late, timeoutFinal)
   for (const answer of answers) answer.then(() => clock.refresh()).catch(() => {})
   const replies = (await settled).map((answer) => {
     if (answer.status === 'fulfilled' && answer.value.code >= 200 && answer.value.code !== 354) {
