@@ -6,11 +6,13 @@ import { NextHopClient } from '../core/next-hop/client'
 import type { Route } from '../core/next-hop/route'
 import { parseEntry } from '../core/prefix'
 import { PrefixTable } from '../core/prefix-table'
+import { readRedis } from '../core/redis-ini'
 import { iniPath, type Reading, readingOf } from '../core/settings'
 import { runAtOnce } from '../core/slices'
 import { type AclConfig, readAcl } from '../plugins/acl/config'
 import { readAuth } from '../plugins/auth/config'
 import { type DomainsConfig, readDomains } from '../plugins/domains/config'
+import { readLimits } from '../plugins/limits/config'
 import { harakaAt, pluginLines, worldOf } from './haraka-dir'
 import type { Call } from './index'
 import { pluginWarnings } from './plugin-lines'
@@ -34,6 +36,8 @@ export async function check({ dir, json, print }: Call): Promise<0 | 1> {
   const acl = read('acl.ini', (reading) => runAtOnce(readAcl(reading)))
   const auth = read('auth.ini', readAuth)
   const domains = read('domains.ini', (reading) => readDomains(reading, world))
+  read('limits.ini', readLimits)
+  read('redis.ini', readRedis)
   const lines = pluginLines(dir)
   const all = domains.value.domains.all()
   const report: Report = {

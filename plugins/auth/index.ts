@@ -1,5 +1,5 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
-import { answer, clean, guarded } from '../../core/decision'
+import { answer, clean, type Decision, guarded, record } from '../../core/decision'
 import { denyOwn } from '../../core/deny'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ours } from '../../core/ours'
@@ -139,7 +139,7 @@ export function check_plain_passwd(
   const expected = known === undefined ? undefined : users.get(known)
   verify(password, expected).then(
     (right) => {
-      if (!right) connection.lognotice(this, 'decision', failedLogin(connection, name))
+      if (!right) record(this, connection, FAILED, { user: clean(name, 64) })
       done(right)
     },
     (error: Error) => {
@@ -149,10 +149,10 @@ export function check_plain_passwd(
   )
 }
 
-const failedLogin = (connection: Connection, name: string) => ({
-  id: connection.uuid.slice(0, 8),
+const FAILED: Decision = {
   outcome: 'auth.failed',
-  rule: 'auth.ini [users]',
-  ip: connection.remote.ip,
-  user: clean(name, 64),
-})
+  code: 535,
+  status: '5.7.8',
+  text: 'Authentication failed',
+  rule: { file: 'auth.ini', section: 'users', key: '' },
+}
