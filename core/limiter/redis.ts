@@ -126,7 +126,7 @@ export class RedisStore implements Primary {
     const known = now === undefined && this.#ahead !== undefined
     const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
     const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
-    const reply = await run(this.client, scripts.step, keys, args)
+    const reply = await run(this.client, scripts.step, keys, [args])
     this.#answered = true
     if (now === undefined) this.#learn(reply, sent)
     const answer = readReply(step, subjects, reply)
