@@ -86,11 +86,11 @@ export class RedisStore implements Primary {
 
   async block({ whom, subject, reason, since, until, by }: Block): Promise<void> {
     const key = this.#names.block(whom, subject)
-    await this.client
+    const both = this.client
       .multi()
       .hset(key, { reason, since, until, by })
       .pexpire(key, until - since)
-      .exec()
+    for (const [error] of (await both.exec()) ?? []) if (error) throw error
   }
 
   async unblock({ whom, subject }: Subject): Promise<void> {
