@@ -62,6 +62,27 @@ function connect(settings: RedisSettings): Client {
   })
 }
 
+const errors = new WeakMap<Client, string>()
+
+/** Why a connection is not there, in the words of its last failure. */
+export const whyAway = (client: Client): string => errors.get(client) ?? 'not connected'
+
+/** Resolves when commands can be sent. Rejects after `ms`, with why not. For those who can wait: commands, not hooks. */
+export async function whenReady(client: Client, ms: number): Promise<void> {
+  if (client.status === 'ready') return
+  await new Promise<void>((resolve, reject) => {
+    const onReady = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+    const timer = setTimeout(() => {
+      client.off('ready', onReady)
+      reject(new Error(whyAway(client)))
+    }, ms)
+    client.once('ready', onReady)
+  })
+}
+
 interface Shared {
   client: Client
   users: number
@@ -75,7 +96,7 @@ export function openRedis(settings: RedisSettings): Client {
   const name = JSON.stringify({ cluster, sentinel, sentinelName, base })
   const open = shared.get(name) ?? { client: connect(settings), users: 0 }
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
-  if (!open.users) open.client.on('error', () => {})
+  if (!open.users) open.client.on('error', (error) => errors.set(open.client, error.message))
   open.users++
   shared.set(name, open)
   return open.client

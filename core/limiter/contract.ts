@@ -51,6 +51,8 @@ export interface Step {
   leases: Lease[]
   /** When a refund was charged: `at` of that answer. */
   at?: number
+  /** Who charged it, for a refund. */
+  source?: Source
   /** Who sets the blocks of this step: HOST/PID. */
   by: string
 }
@@ -70,7 +72,10 @@ export interface Standing {
 
 export const NEVER = -1
 
-/** A store's answer, equal in both stores. Standings and slots are in the order of the step's charges and leases. */
+/** Who counts: Redis, or the memory of this host. */
+export type Source = 'redis' | 'memory'
+
+/** A store's answer, but for `source` equal in both stores. Standings and slots are in the order of the step's charges and leases. */
 export interface Answer {
   allowed: boolean
   /** The store's clock, unix ms. */
@@ -78,6 +83,7 @@ export interface Answer {
   standings: Standing[]
   slots: { refused: boolean; used: number }[]
   blocks: Block[]
+  source: Source
 }
 
 /** `now` (unix ms) is for tests; without it, the store's own clock. */

@@ -9,6 +9,7 @@ import {
   LEASE,
   type Lease,
   NEVER,
+  type Source,
   type Standing,
   type Step,
   type Store,
@@ -31,6 +32,7 @@ const isLonger = (after: number, longest: number): boolean =>
   longest !== NEVER && (after === NEVER || after > longest)
 
 export class MemoryStore implements Store {
+  readonly source: Source = 'memory'
   #rates: Lru<Parts>
   #blocks: Lru<Block>
   /** Ends of leases (unix ms) by id, by key. */
@@ -56,7 +58,14 @@ export class MemoryStore implements Store {
     const refused = counters.some(({ charge, standing }) => standing.refused && !charge.shadow)
     const always = step.op === 'charge' || step.op === 'refund'
     const allowed = always || !(blocks.length || refused || slots.some((slot) => slot.refused))
-    const answer = { allowed, at: now, standings: counters.map(({ standing }) => standing), slots, blocks }
+    const answer = {
+      allowed,
+      at: now,
+      standings: counters.map(({ standing }) => standing),
+      slots,
+      blocks,
+      source: this.source,
+    }
     if (step.op === 'peek') return answer
     for (const counter of counters) {
       const probe = step.op === 'check' && counter.charge.probe

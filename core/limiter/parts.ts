@@ -68,6 +68,6 @@ export function giveBack(held: Held, cost: number, at: number): void {
 }
 
 export const pack = ({ part, current, counts }: Held): Parts => {
-  const [newest = 0, ...older] = counts
-  return [part, current, newest, ...trim(older)]
+  // No spread: it leaves room for 16 more in each of a million arrays.
+  return [part, current, counts[0] ?? 0].concat(trim(counts.slice(1)))
 }

@@ -2,7 +2,9 @@
 import type { Cluster, Redis } from 'ioredis'
 import { makeKeys } from '../keys'
 import { parseRate } from '../rate'
-import { type Answer, type Block, LEASE, type Lease, type Step, type Store, type Subject, subjectsOf } from './contract'
+import { whyAway } from '../redis'
+import { type Answer, type Block, LEASE, type Lease, type Step, type Subject, subjectsOf } from './contract'
+import type { Blame, Primary } from './failover'
 import { makeCall, readReply } from './reply'
 import { run, scripts } from './script'
 import { gather, perSubject } from './slots'
@@ -27,10 +29,21 @@ export interface RedisStoreOptions {
   timeout: number
 }
 
-export class RedisStore implements Store {
+/** Redis ran the step after its sender had given up, and so did nothing. */
+class TooLate extends Error {}
+
+class NotConnected extends Error {}
+
+/** So long, in ms, a new connection may take before it counts as down. */
+const START = 1000
+
+export class RedisStore implements Primary {
+  readonly source = 'redis'
   #names
   /** The server's clock minus ours, in ms: at most one round trip too much. */
   #ahead: number | undefined
+  #since = performance.now()
+  #answered = false
 
   constructor(
     private readonly client: Redis | Cluster,
@@ -40,6 +53,7 @@ export class RedisStore implements Store {
   }
 
   async step(step: Step, now?: number): Promise<Answer> {
+    if (this.client.status !== 'ready') throw new NotConnected(whyAway(this.client))
     if (!this.client.isCluster) return this.#send(step, now)
     const parts = perSubject(step)
     const answers = await Promise.allSettled(parts.map((part) => this.#send(part.step, now)))
@@ -72,11 +86,11 @@ export class RedisStore implements Store {
 
   async block({ whom, subject, reason, since, until, by }: Block): Promise<void> {
     const key = this.#names.block(whom, subject)
-    await this.client
+    const both = this.client
       .multi()
       .hset(key, { reason, since, until, by })
       .pexpire(key, until - since)
-      .exec()
+    for (const [error] of (await both.exec()) ?? []) if (error) throw error
   }
 
   async unblock({ whom, subject }: Subject): Promise<void> {
@@ -99,16 +113,24 @@ export class RedisStore implements Store {
     await this.step({ op: 'charge', charges, leases: [], by: step.by })
   }
 
+  blame(error: unknown): Blame {
+    const starting =
+      error instanceof NotConnected && !this.#answered && performance.now() - this.#since < START
+    if (starting || error instanceof TooLate) return 'nobody'
+    return error instanceof Error && error.message.includes('WRONGTYPE') ? 'step' : 'store'
+  }
+
   async #send(step: Step, now?: number): Promise<Answer> {
     const sent = Date.now()
     const subjects = subjectsOf(step)
     const known = now === undefined && this.#ahead !== undefined
     const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
     const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
-    const reply = await run(this.client, scripts.step, keys, args)
+    const reply = await run(this.client, scripts.step, keys, [args])
+    this.#answered = true
     if (now === undefined) this.#learn(reply, sent)
     const answer = readReply(step, subjects, reply)
-    if (!answer) throw new Error('answered too late')
+    if (!answer) throw new TooLate('answered too late')
     return answer
   }
 

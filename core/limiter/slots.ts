@@ -49,6 +49,7 @@ export function gather(step: Step, parts: Part[], results: PromiseSettledResult<
     standings: [],
     slots: [],
     blocks: [],
+    source: 'redis',
   }
   for (const { part, answer } of done) {
     for (const [i, where] of part.charges.entries()) whole.standings[where] = answer.standings[i]!

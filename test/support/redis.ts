@@ -91,7 +91,12 @@ sentinel failover-timeout mymaster 2000
 
   /** A plain client of the test's own. Disconnect it. */
   client(): Redis {
-    const client = new Redis(this.port, '127.0.0.1', { retryStrategy: () => 20, maxRetriesPerRequest: null })
+    const client = new Redis(this.port, '127.0.0.1', {
+      retryStrategy: () => 20,
+      maxRetriesPerRequest: null,
+      // A replica without its master answers, too.
+      enableReadyCheck: false,
+    })
     client.on('error', () => {})
     return client
   }

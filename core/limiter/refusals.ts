@@ -1,0 +1,82 @@
+// What was refused, remembered in this process: a flood from one subject costs the store nothing.
+import { makeKeys } from '../keys'
+import { printRate } from '../rate'
+import { type Charge, type Lease, type Step, type Subject, subjectsOf } from './contract'
+import { Lru } from './lru'
+import type { Refusal } from './verdict'
+
+/** The store is asked again after so many ms at the latest: so `unblock` and `reset` reach every worker. */
+const LONGEST = 5000
+const CAPACITY = 10_000
+
+interface Remembered {
+  refusal: Refusal
+  /** When the subject may come back, and when the store is asked again: ms of the monotonic clock. */
+  back: number
+  until: number
+}
+
+const keys = makeKeys('')
+
+const nameOf = (refusal: Refusal): string => {
+  if (refusal.kind === 'block') return keys.block(refusal.whom, refusal.subject)
+  if (refusal.kind === 'concurrency') return keys.concurrent(refusal.whom, refusal.subject)
+  return keys.rate(refusal.whom, refusal.subject, refusal.charge.what)
+}
+
+export class Refusals {
+  #lru = new Lru<Remembered>(CAPACITY, ({ until }, now) => until <= now)
+
+  constructor(private readonly clock: () => number = () => performance.now()) {}
+
+  remember(refusals: Refusal[]): void {
+    const now = this.clock()
+    for (const refusal of refusals) {
+      const { retryAfter } = refusal
+      const until = now + Math.min(retryAfter, LONGEST)
+      this.#lru.set(nameOf(refusal), { refusal, back: now + retryAfter, until }, now)
+    }
+  }
+
+  /** Why this step is refused without asking, empty if the store must say. */
+  find(step: Step): Refusal[] {
+    if (!this.#lru.size) return []
+    const now = this.clock()
+    const subjects = subjectsOf(step).map(({ whom, subject }) => keys.block(whom, subject))
+    const slots = step.leases.map(({ whom, subject }) => keys.concurrent(whom, subject))
+    const found = [...subjects, ...slots].flatMap((name) => {
+      const known = this.#lru.get(name, now)
+      return known ? [{ ...known.refusal, retryAfter: known.back - now }] : []
+    })
+    return [...found, ...step.charges.flatMap((charge) => this.#findRate(charge, now))]
+  }
+
+  /** A slot came free here. */
+  freed({ whom, subject }: Lease): void {
+    this.#lru.delete(keys.concurrent(whom, subject))
+  }
+
+  /** For `unblock` and `reset`: all of a subject. */
+  forget({ whom, subject }: Subject): void {
+    this.#lru.delete(keys.block(whom, subject))
+    const prefix = keys.rate(whom, subject, '')
+    for (const name of this.#lru.keys()) if (name.startsWith(prefix)) this.#lru.delete(name)
+  }
+
+  /** For a new configuration. */
+  clear(): void {
+    this.#lru.clear()
+  }
+
+  #findRate(charge: Charge, now: number): Refusal[] {
+    const { whom, subject, what, cost, limit, shadow } = charge
+    if (shadow || !limit.windows.length) return []
+    const known = this.#lru.get(keys.rate(whom, subject, what), now)
+    if (known?.refusal.kind !== 'rate') return []
+    const { refusal } = known
+    // A smaller cost might fit, and another limit might not refuse.
+    if (cost < refusal.charge.cost || printRate(limit) !== printRate(refusal.charge.limit)) return []
+    const never = limit.windows.some((window) => cost > window.limit)
+    return [{ ...refusal, charge, retryAfter: never ? Number.POSITIVE_INFINITY : known.back - now }]
+  }
+}

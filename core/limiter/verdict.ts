@@ -1,0 +1,77 @@
+// A store's answer in the words of those who asked.
+import {
+  type Answer,
+  type Block,
+  type Charge,
+  type Lease,
+  NEVER,
+  type Source,
+  type Standing,
+  type Step,
+} from './contract'
+
+interface Refused {
+  whom: string
+  subject: string
+  /** ms until it may come back; Infinity: never with this cost. */
+  retryAfter: number
+}
+
+/** Why a step was refused. */
+export type Refusal =
+  | (Refused & { kind: 'rate'; charge: Charge; standing: Standing })
+  | (Refused & { kind: 'concurrency'; lease: Lease; used: number })
+  | (Refused & { kind: 'block'; block: Block })
+
+export interface Verdict {
+  allowed: boolean
+  /** Empty if allowed. A block comes first, then the rest, the longest wait first. */
+  refusals: Refusal[]
+  /** How each charge stands, in their order, shadow charges too. Empty if remembered. */
+  standings: Standing[]
+  /** Who counted; `remembered`: refused by this process' own memory of an earlier refusal. */
+  source: Source | 'remembered'
+  /** What was charged and when, for `refund`. */
+  charged: Charge[]
+  at: number
+}
+
+/** A slot may come free at any time; so long, in ms, a client is asked to wait, and is refused without asking. */
+const SLOT_WAIT = 1000
+
+export function refusalsOf(step: Step, { standings, slots, blocks, at }: Answer): Refusal[] {
+  const refusals: Refusal[] = blocks.map((block) => ({
+    kind: 'block',
+    whom: block.whom,
+    subject: block.subject,
+    block,
+    retryAfter: block.until - at,
+  }))
+  for (const [i, charge] of step.charges.entries()) {
+    const standing = standings[i]
+    if (!standing?.refused || charge.shadow) continue
+    const { whom, subject } = charge
+    const retryAfter = standing.retryAfter === NEVER ? Number.POSITIVE_INFINITY : standing.retryAfter
+    refusals.push({ kind: 'rate', whom, subject, charge, standing, retryAfter })
+  }
+  for (const [i, lease] of step.leases.entries()) {
+    const slot = slots[i]
+    if (!slot?.refused) continue
+    const { whom, subject } = lease
+    refusals.push({ kind: 'concurrency', whom, subject, lease, used: slot.used, retryAfter: SLOT_WAIT })
+  }
+  const rank = ({ kind }: Refusal) => (kind === 'block' ? 0 : 1)
+  return refusals.sort((a, b) => rank(a) - rank(b) || (a.retryAfter < b.retryAfter ? 1 : -1))
+}
+
+export function verdictOf(step: Step, answer: Answer): Verdict {
+  const { allowed, at, standings, source } = answer
+  return {
+    allowed,
+    refusals: allowed ? [] : refusalsOf(step, answer),
+    standings,
+    source,
+    charged: allowed ? step.charges.filter(({ probe }) => step.op === 'charge' || !probe) : [],
+    at,
+  }
+}

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
+import { fire, makeLimiter, untilMemory, untilRedis, type Watched } from './support/limiter'
+import { charge, lease } from './support/limiter-contract'
+import { type RedisServer, startCluster } from './support/redis'
+
+let nodes: RedisServer[]
+let watched: Watched
+
+before(async () => {
+  const started = await startCluster()
+  nodes = started.nodes
+  watched = makeLimiter({ ...started.settings, timeout: 2000 })
+  await untilRedis(watched)
+})
+after(async () => {
+  await watched.limiter.close()
+  await Promise.all(nodes.map((node) => node.stop()))
+})
+
+const subjects = Array.from({ length: 30 }, (_, i) => `203.0.113.${i}`)
+
+test('subjects on all nodes of a cluster are limited', async () => {
+  for (const subject of subjects) {
+    const { allowed } = await fire(watched, 5, charge('3/1h', { subject }))
+    assert.equal(allowed, 3, subject)
+  }
+  const sizes = await Promise.all(nodes.map((node) => node.run('DBSIZE')))
+  assert.ok(
+    sizes.every((size) => Number(size) > 0),
+    `${sizes}`,
+  )
+})
+
+test('what one subject refuses is charged to no other, on whatever node it lies', async () => {
+  const full = charge('1/1h', { whom: 'user', subject: 'full' })
+  const others = subjects.map((subject) => charge('9/1h', { what: 'recipients', subject }))
+  const slots = subjects.slice(0, 9).map((subject) => lease('x', 9, { subject }))
+  await watched.limiter.check([full])
+  const { allowed, refusals, standings } = await watched.limiter.check([...others, full], slots)
+  assert.deepEqual([allowed, refusals.length, refusals[0]?.subject], [false, 1, 'full'])
+  assert.deepEqual(
+    standings.map(({ used }) => used),
+    [...others.map(() => 0), 1],
+  )
+  const peeked = await watched.limiter.peek(others)
+  assert.ok(peeked.standings.every(({ used }) => used === 0))
+  for (const node of nodes) {
+    for (const key of [await node.run('KEYS', '*concurrent*')].flat()) {
+      assert.equal(await node.run('ZCARD', `${key}`), 0)
+    }
+  }
+})
+
+test('blocks, unblocking and reset reach their node', async () => {
+  const { limiter } = watched
+  const bob = { whom: 'user', subject: 'bob' }
+  const asked = charge('1/1h', bob)
+  await limiter.block(bob, 60_000, 'stolen')
+  assert.equal((await limiter.check([asked])).refusals[0]?.kind, 'block')
+  await limiter.unblock(bob)
+  assert.equal((await limiter.check([asked])).allowed, true)
+  assert.equal((await limiter.check([asked])).allowed, false)
+  await limiter.reset(bob)
+  assert.equal((await limiter.check([asked])).allowed, true)
+})
+
+test('limits hold exactly while slots move from node to node', async () => {
+  const [first, second] = nodes as [RedisServer, RedisServer]
+  const [from, to] = await Promise.all([first.run('CLUSTER', 'MYID'), second.run('CLUSTER', 'MYID')])
+  const options = [
+    '--cluster-from',
+    `${from}`,
+    '--cluster-to',
+    `${to}`,
+    '--cluster-slots',
+    '300',
+    '--cluster-yes',
+  ]
+  const moving = promisify(execFile)('redis-cli', [
+    '--cluster',
+    'reshard',
+    `127.0.0.1:${first.port}`,
+    ...options,
+  ])
+  let moved = false
+  void moving.then(() => {
+    moved = true
+  })
+  const allowed = new Map(subjects.map((subject) => [subject, 0]))
+  for (let round = 0; round < 8 || !moved; round++) {
+    for (const subject of subjects) {
+      const asked = charge('7/1h', { subject, what: 'messages' })
+      if ((await watched.limiter.check([asked, charge('9/1d', { subject, what: 'bytes' })])).allowed) {
+        allowed.set(subject, allowed.get(subject)! + 1)
+      }
+    }
+  }
+  await moving
+  // 3 of 7 were charged above.
+  assert.deepEqual([...new Set(allowed.values())], [4])
+  assert.deepEqual(watched.lines, [])
+})
+
+test('a cluster that loses a node is left, and used again when it is whole', async () => {
+  const asked = subjects.map((subject) => charge('20/2h', { subject, what: 'failed logins' }))
+  await nodes[2]!.kill()
+  for (const one of asked) await watched.limiter.check([one])
+  await untilMemory(watched)
+  const { allowed } = await fire(watched, 50, charge('20/2h', { subject: 'anyone' }))
+  assert.equal(allowed, 20)
+  await nodes[2]!.up()
+  await untilRedis(watched, 15_000)
+  assert.match(watched.lines[0] ?? '', /^redis: down/)
+  assert.equal(watched.lines.at(-1), 'redis: back')
+})

@@ -1,0 +1,52 @@
+// A limiter on a real Redis, and what tests ask of it.
+import assert from 'node:assert/strict'
+import { Limiter } from '../../core/limiter/index'
+import type { RedisSettings } from '../../core/redis-settings'
+import { charge } from './limiter-contract'
+import { until } from './redis'
+
+export interface Watched {
+  limiter: Limiter
+  /** What it logged. */
+  lines: string[]
+}
+
+/** A limiter in this process: all on one server share a connection, as in a server. */
+export function makeLimiter(settings: RedisSettings, node = 'host/1'): Watched {
+  const lines: string[] = []
+  return { limiter: new Limiter({ settings, log: (line) => lines.push(line), node }), lines }
+}
+
+/** Waits until Redis counts. Returns how long it took, in ms. */
+export async function untilRedis({ limiter }: Watched, ms = 10_000): Promise<number> {
+  const start = performance.now()
+  const asked = charge('9/1h', { subject: 'nobody' })
+  await until(async () => (await limiter.peek([asked])).source === 'redis', ms, 'the way back to Redis')
+  return performance.now() - start
+}
+
+export async function untilMemory({ limiter }: Watched): Promise<void> {
+  const asked = charge('9/1h', { subject: 'nobody' })
+  await until(async () => (await limiter.peek([asked])).source === 'memory', 5000, 'counting in memory')
+}
+
+/** How many of `tries` get through, and the longest that one took, in ms. */
+export async function fire({ limiter }: Watched, tries: number, asked = charge('10/1h')) {
+  let allowed = 0
+  let longest = 0
+  await Promise.all(
+    Array.from({ length: tries }, async () => {
+      const start = performance.now()
+      if ((await limiter.check([asked])).allowed) allowed++
+      longest = Math.max(longest, performance.now() - start)
+    }),
+  )
+  return { allowed, longest }
+}
+
+/** One line when it went, one when it came back. */
+export const assertTwoLines = ({ lines }: Watched, why: RegExp) => {
+  assert.equal(lines.length, 2, lines.join('\n'))
+  assert.match(lines[0] ?? '', why)
+  assert.equal(lines[1], 'redis: back')
+}

@@ -1,0 +1,48 @@
+// Processes that run limiter-worker.ts, and what they answer.
+import { type ChildProcess, fork } from 'node:child_process'
+import cluster, { type Worker } from 'node:cluster'
+import { join } from 'node:path'
+import type { RedisSettings } from '../../core/redis-settings'
+
+type Process = Worker | ChildProcess
+
+const FILE = join(__dirname, 'limiter-worker.js')
+
+const isResult = (message: unknown): message is { result: unknown } =>
+  typeof message === 'object' && message !== null && 'result' in message
+
+/** The next thing that a worker says to the test. */
+function nextResult(worker: Process): Promise<unknown> {
+  return new Promise((resolve) => {
+    const onMessage = (message: unknown) => {
+      if (!isResult(message)) return
+      worker.off('message', onMessage)
+      resolve(message.result)
+    }
+    worker.on('message', onMessage)
+  })
+}
+
+/** Tells a worker what to do. */
+export function tell<T>(worker: Process, order: Record<string, unknown>): Promise<T> {
+  const result = nextResult(worker)
+  worker.send(order)
+  // What limiter-worker.ts sends is what its caller names here.
+  return result as Promise<T>
+}
+
+/** Workers of this process as their master. */
+export async function forkWorkers(count: number): Promise<Worker[]> {
+  cluster.setupPrimary({ exec: FILE, args: [] })
+  const workers = Array.from({ length: count }, () => cluster.fork())
+  await Promise.all(workers.map(nextResult))
+  return workers
+}
+
+/** Processes of their own that share a Redis. */
+export async function forkProcesses(count: number, settings: RedisSettings): Promise<ChildProcess[]> {
+  const env = { ...process.env, REDIS_SETTINGS: JSON.stringify(settings) }
+  const children = Array.from({ length: count }, () => fork(FILE, { env }))
+  await Promise.all(children.map(nextResult))
+  return children
+}
