@@ -167,6 +167,7 @@ test('A sender that nobody vouches for, and the null sender, count for the addre
   const address = ['messages: sender 203.0.113.9', 'messages: sender domain 203.0.113.9']
   assert.deepEqual(at('a@203.example', false), address)
   assert.deepEqual(at('@', true), address)
+  assert.deepEqual(at('@b.example', true), address)
   assert.deepEqual(at('postmaster@', true), address)
   assert.deepEqual(at('a@[203.0.113.9]', true), address)
   assert.deepEqual(at('a@b.example', false, '2001:db8::1'), [
