@@ -1,7 +1,7 @@
 // Who may relay: the one place that says so. Haraka's flag `connection.relaying` becomes a view of it, so that core,
 // the queue, SPF, DKIM and delay_deny all read the same answer, whatever another plugin writes, in whatever order.
 import type { Rule } from './decision'
-import type { Connection, Plugin } from './haraka'
+import type { Connection, Plugin, Transaction } from './haraka'
 
 /** What the ACL says of a client. `nobody`: nothing in particular. */
 export interface Standing {
@@ -54,6 +54,10 @@ export function guardConnection(plugin: Plugin, connection: Connection): void {
   })
 }
 
+const guarded = new WeakSet<Transaction>()
+/** Another plugin took the right away for one transaction: that counts. */
+const revoked = new WeakSet<Transaction>()
+
 /**
  * Takes over the flag of the open transaction. A right that is set inside a transaction (as the stock relay plugin's
  * dest_domains does for one recipient) would hold for all recipients after it: it does not count.
@@ -61,13 +65,16 @@ export function guardConnection(plugin: Plugin, connection: Connection): void {
 export function guardTransaction(plugin: Plugin, connection: Connection): void {
   guardConnection(plugin, connection)
   const { transaction } = connection
-  if (!transaction) return
+  if (!transaction || guarded.has(transaction)) return
+  guarded.add(transaction)
+  if (transaction._relaying === false) revoked.add(transaction)
   Object.defineProperty(transaction, '_relaying', {
     configurable: true,
     enumerable: true,
     get: () => mayRelay(connection),
     set: (value: unknown) => {
       const state = stateOf(connection)
+      if (value === false) revoked.add(transaction)
       if (value !== true || state.ignored || mayRelay(connection)) return
       state.ignored = true
       connection.lognotice(plugin, 'another plugin set relaying inside a transaction: ignored')
@@ -78,6 +85,7 @@ export function guardTransaction(plugin: Plugin, connection: Connection): void {
 /** True where this client may send mail to domains that are not ours. In doubt false. */
 export function mayRelay(connection: Connection): boolean {
   const { standing, granted } = stateOf(connection)
+  if (connection.transaction && revoked.has(connection.transaction)) return false
   if (standing.class === 'never' || standing.class === 'reject') return false
   return standing.class === 'relay' || granted
 }
