@@ -21,6 +21,8 @@ export interface LimiterOptions {
   settings: RedisSettings
   /** One line a change of state, e.g. `redis: down (…)`. */
   log(line: string): void
+  /** In the master of a Haraka with several workers: the store that `serveMemory` serves. */
+  memory?: MemoryStore
   /** HOST/PID: the first part of the ids of leases, and who sets blocks. */
   node?: string
 }
@@ -36,12 +38,12 @@ export class Limiter {
   #connection: Client | undefined
   #timeout: number
 
-  constructor({ settings, log, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
+  constructor({ settings, log, memory, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
     const { timeout, prefix } = settings
     const held = () => this.#leases.held
     this.node = node
     this.#timeout = timeout
-    this.#store = new MemoryStore()
+    this.#store = memory ?? new MemoryStore()
     if (cluster.isWorker) {
       this.#client = new MemoryClient()
       this.#shared = new Failover(this.#client, this.#store, { name: 'master', timeout, log, held })
