@@ -21,11 +21,16 @@ export interface Client {
 interface State {
   plugin: Plugin
   /** What these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
-  subject: string
+  subject: Subject
   standing: Standing
   /** A right set from outside a transaction: by AUTH, or by another plugin for this client. */
   granted: boolean
   ignored: boolean
+}
+
+interface Subject extends Client {
+  uuid: string
+  port: number
 }
 
 const NOBODY: Standing = { class: 'nobody' }
@@ -36,9 +41,6 @@ let classify: (client: Client) => Standing = () => NOBODY
 export function setClassifier(classifier: (client: Client) => Standing): void {
   classify = classifier
 }
-
-const subjectOf = ({ uuid, remote, local }: Connection): string =>
-  `${uuid} ${remote.ip} ${remote.port} ${local.ip} ${local.port}`
 
 /** Takes over `connection.relaying`. Called at connect_init, before other plugins; again it does nothing. */
 export function guardConnection(plugin: Plugin, connection: Connection): void {
@@ -117,18 +119,28 @@ export function startAfresh(plugin: Plugin, connection: Connection): void {
 
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
-  if (!state)
-    return { plugin: { name: '' } as Plugin, subject: '', standing: NOBODY, granted: false, ignored: false }
-  if (state.subject === subjectOf(connection)) return state
-  startAfresh(state.plugin, connection)
-  return states.get(connection)!
+  if (state && isSame(state.subject, connection)) return state
+  if (state) startAfresh(state.plugin, connection)
+  return states.get(connection) ?? UNKNOWN
 }
 
-function fresh(plugin: Plugin, connection: Connection, granted: boolean): State {
-  const standing = classify({
-    ip: connection.remote.ip,
-    localIp: connection.local.ip,
-    localPort: connection.local.port,
-  })
-  return { plugin, subject: subjectOf(connection), standing, granted, ignored: false }
+const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean =>
+  subject.ip === remote.ip &&
+  subject.port === remote.port &&
+  subject.uuid === uuid &&
+  subject.localIp === local.ip &&
+  subject.localPort === local.port
+
+function fresh(plugin: Plugin, { uuid, remote, local }: Connection, granted: boolean): State {
+  const subject = { uuid, ip: remote.ip, port: remote.port, localIp: local.ip, localPort: local.port }
+  return { plugin, subject, standing: classify(subject), granted, ignored: false }
+}
+
+/** Of a connection that nobody took over: nobody in particular, without any right. */
+const UNKNOWN: State = {
+  plugin: { name: '' } as Plugin,
+  subject: { uuid: '', ip: '', port: 0, localIp: undefined, localPort: undefined },
+  standing: NOBODY,
+  granted: false,
+  ignored: false,
 }

@@ -1,9 +1,10 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
+
+import { registerCommon } from '../../core/common-hooks'
 import { answer, clean, type Decision, guarded, record } from '../../core/decision'
-import { denyOwn } from '../../core/deny'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ours } from '../../core/ours'
-import { guardConnection, guardTransaction, userOf } from '../../core/rights'
+import { guardTransaction, userOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type AuthConfig, readAuth } from './config'
 import { verify } from './passwords'
@@ -18,24 +19,16 @@ export function register(this: Plugin & { inherits(name: string): void }): void 
   ours.identity = (user) => identity(user, realm())
   ours.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
   this.inherits('auth/auth_base')
-  this.register_hook('connect_init', 'take_over', -100)
+  registerCommon(this)
   this.register_hook('unrecognized_command', 'auth_command', -100)
   this.register_hook('capabilities', 'offer', 100)
   this.register_hook('mail', 'own_sender', -90)
   this.register_hook('rcpt', 'own_sender_again', -90)
-  this.register_hook('deny', 'deny_own', -100)
   settled(this)
 }
 
-export const deny_own = denyOwn
-
 /** auth_base would keep the password in the connection's notes. */
 export const blankout_password = true
-
-export function take_over(this: Plugin, next: Next, connection: Connection): void {
-  guardConnection(this, connection)
-  next()
-}
 
 /** Takes AUTH out of the EHLO answer where it would not be taken anyway. */
 export function offer(this: Plugin, next: Next, connection: Connection): void {
