@@ -76,8 +76,9 @@ export interface Connection {
   errors: number
   rcpt_count: { accept: number; tempfail: number; reject: number }
   client: { setTimeout?(ms: number): void }
-  respond(code: number, message: string | string[], done?: () => void): void
+  respond(code: number, message: unknown, done?: () => void): void
   reset_transaction(done?: () => void): void
+  disconnect(): void
   loginfo: Log
   lognotice: Log
   logwarn: Log

@@ -1,5 +1,5 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
-
+import { forgetDialogue } from '../../core/auth-dialogue'
 import { registerCommon } from '../../core/common-hooks'
 import { answer, clean, type Decision, guarded, record } from '../../core/decision'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
@@ -78,19 +78,6 @@ function checkOwner(this: Plugin, next: Next, connection: Connection, sender: Ad
 function protectedFrom(connection: Connection): boolean {
   const { requireTls, plaintextAllowed } = auth.value
   return connection.tls.enabled || !requireTls || plaintextAllowed.lookup(connection.remote.ip) >= 0
-}
-
-/** auth_base's notes of a dialogue that is over: left there, the next base64 line would log in inside a transaction. */
-function forgetDialogue({ notes }: Connection): void {
-  notes.authenticating = false
-  for (const name of [
-    'auth_method',
-    'auth_ticket',
-    'auth_login_asked_login',
-    'auth_login_userlogin',
-    'auth_plain_asked_login',
-  ])
-    delete notes[name]
 }
 
 // [users]: passwords of our own, by way of Haraka's auth_base, which calls these.

@@ -1,5 +1,6 @@
 // Who tries to log in, read from the AUTH dialogue before the password is checked (RFC 4954 4, RFC 4616, RFC 2195).
 import type { Connection } from '../../core/haraka'
+import { intercept } from './intercept'
 
 const decoded = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString('utf8')
 
@@ -40,25 +41,5 @@ export function watchLogins(
   })
   intercept(notes, 'auth_user', (_before, now) => {
     if (typeof now === 'string' && now !== '') succeeded(now)
-  })
-}
-
-/** Puts an accessor in a property's place, which `delete` takes away again; so it is put there again at each connect. */
-function intercept(
-  notes: Record<string, unknown>,
-  name: string,
-  changed: (before: unknown, now: unknown) => void,
-): void {
-  if (Object.getOwnPropertyDescriptor(notes, name)?.set) return
-  let value = notes[name]
-  Object.defineProperty(notes, name, {
-    configurable: true,
-    enumerable: true,
-    get: () => value,
-    set: (now: unknown) => {
-      const before = value
-      value = now
-      changed(before, now)
-    },
   })
 }

@@ -1,8 +1,11 @@
 // Hooks about the client itself: its connections, its logins, its errors.
-import { answer, guarded } from '../../core/decision'
+import { forgetDialogue } from '../../core/auth-dialogue'
+import { answer, type Decision, guarded, record } from '../../core/decision'
 import type { Connection, Next, Plugin } from '../../core/haraka'
+import type { Limiter } from '../../core/limiter'
 import { attemptedUser, watchLogins } from './attempt'
 import { settle } from './envelope'
+import { intercept } from './intercept'
 import { live } from './live'
 import { failedLogin, loggedIn, loggingIn } from './logins'
 import { connecting, stepOf } from './policy'
@@ -24,15 +27,23 @@ export const count_connection = guarded(async function (this, next, connection) 
   else live.connections++
   session.counted = subjectOf(connection)
   session.lease = `${limiter.node}/${connection.uuid}`
+  // The rights first: for a new client they forget the login of the one before, and with it the watch over it.
+  const party = partyOf(connection)
   watch(connection)
-  const plan = connecting(live.limits.value, partyOf(connection), session.lease)
+  const plan = connecting(live.limits.value, party, session.lease)
   const { charges, leases } = stepOf(plan)
   const said = await limiter.check(charges, leases)
-  for (const { ms, reason, ...subject } of blocksOf(plan, said)) await limiter.block(subject, ms, reason)
+  const remembered = said.source === 'remembered'
+  if (!remembered) block(limiter, blocksOf(plan, said))
   const verdict = judge(live.limits.value, plan, said)
-  if (refuse(this, next, connection, verdict, {}, said.source === 'remembered')) return
+  if (refuse(this, next, connection, verdict, {}, remembered)) return
   next()
 })
+
+/** Nobody waits for it: where it fails, the next refusal sets it. */
+function block(limiter: Limiter, blocks: ReturnType<typeof blocksOf>): void {
+  for (const { ms, reason, ...subject } of blocks) limiter.block(subject, ms, reason).catch(() => undefined)
+}
 
 function watch(connection: Connection): void {
   const session = sessionOf(connection)
@@ -47,12 +58,23 @@ function watch(connection: Connection): void {
       void live.limiter?.charge(stepOf(loggedIn(party)).charges)
     },
   )
+  intercept(connection, 'errors', (before, now) => {
+    if (tooManyErrors(live.limits.value, before)) return
+    const errors = tooManyErrors(live.limits.value, now)
+    // After the reply to the command itself: Haraka counts the error first.
+    if (errors) setImmediate(() => hangUp(connection, errors))
+  })
 }
 
-/** Before each line of an AUTH dialogue, so that a password is not even looked at; and the end of patience with errors. */
+/** Most errors are found by Haraka's core, where no hook runs that could be answered. */
+function hangUp(connection: Connection, errors: Decision): void {
+  const respond: Next = (_, said) => connection.respond(errors.code, said, () => connection.disconnect())
+  if (errors.code < 400) record(live.plugin, connection, errors)
+  else answer(live.plugin, respond, connection, { ...errors, close: true })
+}
+
+/** Before each line of an AUTH dialogue, so that a password is not even looked at. */
 export const auth = guarded(async function (this, next, connection, words: string[]) {
-  const errors = tooManyErrors(live.limits.value, connection.errors)
-  if (errors && errors.code >= 400) return answer(this, next, connection, { ...errors, close: true })
   const begins = words[0]?.toUpperCase() === 'AUTH'
   if (!begins && !connection.notes.authenticating) return next()
   const session = sessionOf(connection)
@@ -67,7 +89,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
   if (!said) return next()
   const verdict = judge(live.limits.value, plan, said)
   session.known = verdict.known
-  if (refuse(this, next, connection, verdict, { user })) connection.notes.authenticating = false
+  if (refuse(this, next, connection, verdict, { user })) forgetDialogue(connection)
   else next()
 })
 

@@ -5,7 +5,7 @@ import { live } from './live'
 import { addressing, ending, mailing, refusing } from './policy'
 import { partyOf, sessionOf } from './session'
 import { ask, refuse } from './speak'
-import { anotherRecipient, judge, overNow } from './verdict'
+import { anotherRecipient, judge, overNow, type Verdict } from './verdict'
 
 /** Who guessed too many recipients is not listened to for so long, ms; then the limiter is asked again. */
 const SHUT = 5000
@@ -19,19 +19,33 @@ export const count_message = guarded(async function (
 ) {
   settle(connection)
   const size = Number(params[1]?.['SIZE']) || 0
-  const plan = mailing(live.limits.value, partyOf(connection), size)
-  const said = await ask('check', plan)
-  if (said && refuse(this, next, connection, judge(live.limits.value, plan, said))) return
+  const verdict = await countMessage(connection, size)
+  if (verdict && refuse(this, next, connection, verdict)) return
   next()
 })
+
+async function countMessage(connection: Connection, size = 0): Promise<Verdict | undefined> {
+  const plan = mailing(live.limits.value, partyOf(connection), size)
+  const said = await ask('check', plan)
+  if (!said || said.allowed) sessionOf(connection).message = connection.transaction?.uuid
+  return said && judge(live.limits.value, plan, said)
+}
 
 /** First at RCPT: what came of the recipient before this one, and an end to guessing. */
 export const shut = guarded(async function (this, next, connection, params: [Address]) {
   settle(connection)
   const session = sessionOf(connection)
-  if (!session.shut || performance.now() >= session.shutUntil) return next()
-  if (session.shut.code >= 500) session.ours++
-  answer(this, next, connection, session.shut, { to: params[0].address })
+  const about = { to: params[0].address }
+  if (session.shut && performance.now() < session.shutUntil) {
+    if (session.shut.code >= 500) session.ours++
+    return answer(this, next, connection, session.shut, about)
+  }
+  // A plugin that says OK to MAIL, as dns-list does for those on a white list, keeps the hooks after it from running.
+  if (session.message === connection.transaction?.uuid) return next()
+  const verdict = await countMessage(connection)
+  if (verdict?.refusal && verdict.refusal.decision.code >= 500) session.ours++
+  if (verdict && refuse(this, next, connection, verdict, about)) return
+  next()
 })
 
 /** Before the next hop is asked, after everything else that may refuse. */
@@ -56,14 +70,17 @@ export const count_recipient = guarded(async function (this, next, connection, r
   next()
 })
 
+/** After the plugins that read the message; at the queue for one that a plugin of theirs kept from being counted. */
 export const count_bytes = guarded(async function (this, next, connection) {
   const { transaction } = connection
-  if (!transaction) return next()
+  const session = sessionOf(connection)
+  if (!transaction || session.weighed === transaction.uuid) return next()
+  session.weighed = transaction.uuid
   const hosts = transaction.rcpt_to.map(({ host }) => host)
   const plan = ending(live.limits.value, partyOf(connection), transaction.data_bytes, hosts)
   const said = await ask('check', plan)
   if (said && refuse(this, next, connection, judge(live.limits.value, plan, said))) return
-  if (said) sessionOf(connection).bytes = said
+  if (said) session.bytes = said
   next()
 })
 
@@ -72,11 +89,15 @@ export function settle_before(this: Plugin, next: Next, connection: Connection):
   next()
 }
 
-/** At the end of a transaction: bytes of a message that was not taken are given back. */
+/**
+ * At the end of a transaction: the bytes of a message that was refused are given back. Of one whose client hung up
+ * before the answer nobody knows: it may have been taken.
+ */
 export function reset(this: Plugin, next: Next, connection: Connection): void {
   settle(connection)
   const session = sessionOf(connection)
-  if (session.bytes && connection.transaction?.msg_status !== 'accepted')
+  const status = connection.transaction?.msg_status
+  if (session.bytes && (status === 'rejected' || status === 'deferred'))
     void live.limiter?.refund(session.bytes)
   delete session.bytes
   next()

@@ -16,13 +16,16 @@ export { count_bytes, count_message, count_recipient, reset, settle_before, shut
 export function register(this: Plugin): void {
   live.plugin = this
   live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => live.limiter?.forgetRefusals())
-  const redis: Setting<RedisConfig> = new Setting(this, 'redis.ini', { read: readRedis }, () =>
-    start(this, redis.value),
-  )
   const smtp = this.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
-  // The master of workers counts for them where there is no Redis; it takes no mail itself.
-  if (cluster.isPrimary && smtp?.main?.nodes !== 0) serveMemory(new MemoryStore())
-  else if (redis.value) start(this, redis.value)
+  // As Haraka does: without the key one worker, and with anything that is nothing no master.
+  const nodes = smtp?.main?.nodes ?? 1
+  const begin = () => {
+    // The master of workers counts for them where there is no Redis; it takes no mail itself.
+    if (cluster.isWorker || !nodes) start(this, redis.value)
+  }
+  const redis: Setting<RedisConfig> = new Setting(this, 'redis.ini', { read: readRedis }, begin)
+  if (cluster.isPrimary && nodes) serveMemory(new MemoryStore())
+  if (redis.value) begin()
 
   registerCommon(this)
   this.register_hook('lookup_rdns', 'count_connection', -95)
@@ -33,6 +36,8 @@ export function register(this: Plugin): void {
   this.register_hook('rcpt_ok', 'count_recipient', 50)
   this.register_hook('data', 'settle_before', -100)
   this.register_hook('data_post', 'count_bytes', 50)
+  this.register_hook('queue', 'count_bytes', -100)
+  this.register_hook('queue_outbound', 'count_bytes', -100)
   this.register_hook('reset_transaction', 'reset', -100)
   this.register_hook('disconnect', 'disconnect', -100)
   settled(this)

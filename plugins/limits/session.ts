@@ -16,6 +16,9 @@ export interface Session {
   known: boolean
   /** Who tries to log in. */
   attempt?: string
+  /** The transaction whose message was counted, and the one whose bytes were. */
+  message: string | undefined
+  weighed: string | undefined
   /** A recipient that was charged, and how many were accepted before it. */
   pending?: { verdict: Verdict; accepted: number }
   /** The bytes that were charged at the end of data. */
@@ -33,7 +36,16 @@ const sessions = new WeakMap<Connection, Session>()
 export function sessionOf(connection: Connection): Session {
   let session = sessions.get(connection)
   if (!session) {
-    session = { counted: '', lease: '', known: false, refused: 0, ours: 0, shutUntil: 0 }
+    session = {
+      counted: '',
+      lease: '',
+      known: false,
+      message: undefined,
+      weighed: undefined,
+      refused: 0,
+      ours: 0,
+      shutUntil: 0,
+    }
     sessions.set(connection, session)
   }
   return session
