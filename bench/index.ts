@@ -124,4 +124,6 @@ async function main() {
   if (wanted.length === 0) writeFileSync(join(root, 'docs', 'benchmarks.md'), sections.join('\n'))
 }
 
+// By way of `exit`, where what was started is ended.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 void main()

@@ -6,11 +6,14 @@ import { NextHopClient } from '../core/next-hop/client'
 import type { Route } from '../core/next-hop/route'
 import { parseEntry } from '../core/prefix'
 import { PrefixTable } from '../core/prefix-table'
+import { closeRedis, openRedis, whenReady } from '../core/redis'
+import { type RedisConfig, readRedis } from '../core/redis-ini'
 import { iniPath, type Reading, readingOf } from '../core/settings'
 import { runAtOnce } from '../core/slices'
 import { type AclConfig, readAcl } from '../plugins/acl/config'
 import { readAuth } from '../plugins/auth/config'
 import { type DomainsConfig, readDomains } from '../plugins/domains/config'
+import { readLimits } from '../plugins/limits/config'
 import { harakaAt, pluginLines, worldOf } from './haraka-dir'
 import type { Call } from './index'
 import { pluginWarnings } from './plugin-lines'
@@ -19,6 +22,8 @@ interface Report {
   mistakes: string[]
   warnings: string[]
   nextHops: { domain: string; nextHop: string; ok: boolean; said: string }[]
+  /** Undefined: not asked, because limits is not loaded or Redis is switched off. */
+  redis?: { ok: boolean; said: string }
 }
 
 export async function check({ dir, json, print }: Call): Promise<0 | 1> {
@@ -34,6 +39,8 @@ export async function check({ dir, json, print }: Call): Promise<0 | 1> {
   const acl = read('acl.ini', (reading) => runAtOnce(readAcl(reading)))
   const auth = read('auth.ini', readAuth)
   const domains = read('domains.ini', (reading) => readDomains(reading, world))
+  read('limits.ini', readLimits)
+  const redis = read('redis.ini', readRedis)
   const lines = pluginLines(dir)
   const all = domains.value.domains.all()
   const report: Report = {
@@ -51,16 +58,34 @@ export async function check({ dir, json, print }: Call): Promise<0 | 1> {
     ],
     nextHops: mistakes.length > 0 ? [] : await askNextHops(domains.value, world.hostName),
   }
+  if (mistakes.length === 0 && redis.value.enabled && lines.includes('relay-guard/limits'))
+    report.redis = await askRedis(redis.value)
   if (json) print(JSON.stringify(report))
   else say(report, print)
-  return report.mistakes.length > 0 || report.nextHops.some(({ ok }) => !ok) ? 1 : 0
+  return report.mistakes.length > 0 || report.nextHops.some(({ ok }) => !ok) || report.redis?.ok === false
+    ? 1
+    : 0
 }
 
-function say({ mistakes, warnings, nextHops }: Report, print: (line: string) => void): void {
+/** Redis away is no reason not to start, but counters are then of one host, and statistics are not kept. */
+async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; said: string }> {
+  const client = openRedis(settings)
+  try {
+    await whenReady(client, 2000)
+    return { ok: true, said: 'answers' }
+  } catch (error) {
+    return { ok: false, said: (error as Error).message }
+  } finally {
+    await closeRedis(client)
+  }
+}
+
+function say({ mistakes, warnings, nextHops, redis }: Report, print: (line: string) => void): void {
   for (const mistake of mistakes) print(`mistake: ${mistake}`)
   for (const warning of warnings) print(`warning: ${warning}`)
   for (const { domain, nextHop, ok, said } of nextHops)
     print(`${ok ? 'reached' : 'NOT reached'}: ${nextHop} for ${domain}: ${said}`)
+  if (redis) print(`${redis.ok ? 'reached' : 'NOT reached'}: Redis: ${redis.said}`)
   if (mistakes.length === 0) print('The ini files are good.')
 }
 

@@ -96,6 +96,8 @@ export function record(
   const results = transaction?.results ?? connection.results
   const said = `${decision.outcome} by ${rule}`
   const accepted = decision.code < 400
+  // Let through, but not as if nothing were: a refusal in the making.
+  const noted = !accepted || /-(?:shadow|tagged)$/.test(decision.outcome)
   if (!decision.again) results.add(plugin, accepted ? { pass: said } : { fail: said })
   const from = transaction?.mail_from?.address
   const line = {
@@ -111,11 +113,11 @@ export function record(
   }
   const left = decision.again ? leftOut() : 0
   if (left !== undefined)
-    connection[accepted ? 'loginfo' : 'lognotice'](plugin, 'decision', {
+    connection[noted ? 'lognotice' : 'loginfo'](plugin, 'decision', {
       ...line,
       ...(left && { left_out: left }),
     })
-  listener?.({ time: Date.now(), plugin: plugin.name, accepted, ...line })
+  listener?.({ time: Date.now(), plugin: plugin.name, accepted: !noted, ...line })
 }
 
 let repeated = 0

@@ -67,6 +67,22 @@ const errors = new WeakMap<Client, string>()
 /** Why a connection is not there, in the words of its last failure. */
 export const whyAway = (client: Client): string => errors.get(client) ?? 'not connected'
 
+/** Resolves when commands can be sent. Rejects after `ms`, with why not. For those who can wait: commands, not hooks. */
+export async function whenReady(client: Client, ms: number): Promise<void> {
+  if (client.status === 'ready') return
+  await new Promise<void>((resolve, reject) => {
+    const onReady = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+    const timer = setTimeout(() => {
+      client.off('ready', onReady)
+      reject(new Error(whyAway(client)))
+    }, ms)
+    client.once('ready', onReady)
+  })
+}
+
 interface Shared {
   client: Client
   users: number

@@ -1,7 +1,7 @@
 // Who may relay: the one place that says so. Haraka's flag `connection.relaying` becomes a view of it, so that core,
 // the queue, SPF, DKIM and delay_deny all read the same answer, whatever another plugin writes, in whatever order.
 import type { Rule } from './decision'
-import type { Connection, Plugin } from './haraka'
+import type { Connection, Plugin, Transaction } from './haraka'
 
 /** What the ACL says of a client. `nobody`: nothing in particular. */
 export interface Standing {
@@ -21,11 +21,16 @@ export interface Client {
 interface State {
   plugin: Plugin
   /** What these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
-  subject: string
+  subject: Subject
   standing: Standing
   /** A right set from outside a transaction: by AUTH, or by another plugin for this client. */
   granted: boolean
   ignored: boolean
+}
+
+interface Subject extends Client {
+  uuid: string
+  port: number
 }
 
 const NOBODY: Standing = { class: 'nobody' }
@@ -36,9 +41,6 @@ let classify: (client: Client) => Standing = () => NOBODY
 export function setClassifier(classifier: (client: Client) => Standing): void {
   classify = classifier
 }
-
-const subjectOf = ({ uuid, remote, local }: Connection): string =>
-  `${uuid} ${remote.ip} ${remote.port} ${local.ip} ${local.port}`
 
 /** Takes over `connection.relaying`. Called at connect_init, before other plugins; again it does nothing. */
 export function guardConnection(plugin: Plugin, connection: Connection): void {
@@ -54,6 +56,10 @@ export function guardConnection(plugin: Plugin, connection: Connection): void {
   })
 }
 
+const guarded = new WeakSet<Transaction>()
+/** Another plugin took the right away for one transaction: that counts. */
+const revoked = new WeakSet<Transaction>()
+
 /**
  * Takes over the flag of the open transaction. A right that is set inside a transaction (as the stock relay plugin's
  * dest_domains does for one recipient) would hold for all recipients after it: it does not count.
@@ -61,13 +67,16 @@ export function guardConnection(plugin: Plugin, connection: Connection): void {
 export function guardTransaction(plugin: Plugin, connection: Connection): void {
   guardConnection(plugin, connection)
   const { transaction } = connection
-  if (!transaction) return
+  if (!transaction || guarded.has(transaction)) return
+  guarded.add(transaction)
+  if (transaction._relaying === false) revoked.add(transaction)
   Object.defineProperty(transaction, '_relaying', {
     configurable: true,
     enumerable: true,
     get: () => mayRelay(connection),
     set: (value: unknown) => {
       const state = stateOf(connection)
+      if (value === false) revoked.add(transaction)
       if (value !== true || state.ignored || mayRelay(connection)) return
       state.ignored = true
       connection.lognotice(plugin, 'another plugin set relaying inside a transaction: ignored')
@@ -78,6 +87,7 @@ export function guardTransaction(plugin: Plugin, connection: Connection): void {
 /** True where this client may send mail to domains that are not ours. In doubt false. */
 export function mayRelay(connection: Connection): boolean {
   const { standing, granted } = stateOf(connection)
+  if (connection.transaction && revoked.has(connection.transaction)) return false
   if (standing.class === 'never' || standing.class === 'reject') return false
   return standing.class === 'relay' || granted
 }
@@ -109,18 +119,28 @@ export function startAfresh(plugin: Plugin, connection: Connection): void {
 
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
-  if (!state)
-    return { plugin: { name: '' } as Plugin, subject: '', standing: NOBODY, granted: false, ignored: false }
-  if (state.subject === subjectOf(connection)) return state
-  startAfresh(state.plugin, connection)
-  return states.get(connection)!
+  if (state && isSame(state.subject, connection)) return state
+  if (state) startAfresh(state.plugin, connection)
+  return states.get(connection) ?? UNKNOWN
 }
 
-function fresh(plugin: Plugin, connection: Connection, granted: boolean): State {
-  const standing = classify({
-    ip: connection.remote.ip,
-    localIp: connection.local.ip,
-    localPort: connection.local.port,
-  })
-  return { plugin, subject: subjectOf(connection), standing, granted, ignored: false }
+const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean =>
+  subject.ip === remote.ip &&
+  subject.port === remote.port &&
+  subject.uuid === uuid &&
+  subject.localIp === local.ip &&
+  subject.localPort === local.port
+
+function fresh(plugin: Plugin, { uuid, remote, local }: Connection, granted: boolean): State {
+  const subject = { uuid, ip: remote.ip, port: remote.port, localIp: local.ip, localPort: local.port }
+  return { plugin, subject, standing: classify(subject), granted, ignored: false }
+}
+
+/** Of a connection that nobody took over: nobody in particular, without any right. */
+const UNKNOWN: State = {
+  plugin: { name: '' } as Plugin,
+  subject: { uuid: '', ip: '', port: 0, localIp: undefined, localPort: undefined },
+  standing: NOBODY,
+  granted: false,
+  ignored: false,
 }

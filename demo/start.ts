@@ -39,6 +39,7 @@ ${line(from.stranger, 'a stranger: may write to our domains')}
 ${line(networks.branch, 'branch office: may relay')}
 ${line(networks.guest, 'guest network: may never relay, logged in or not')}
 ${line(from.spammer, 'known spammer: refused')}
+${line('any address', '30 connections a minute, then a flood: refused')}
 ${line(user.name, `a user, password ${user.password}: may relay as ${user.address}`)}
 
 ${bold('Try, in another terminal')}`)

@@ -1,5 +1,5 @@
 // The story, step by step. A step is a row: what is tried, what must come of it, by which line of which file.
-import { type Exchange, talk } from './talk'
+import { type Exchange, flood, talk } from './talk'
 import { from, user, type World } from './world'
 
 export interface Step {
@@ -83,6 +83,12 @@ export const story: Step[] = [
     expected: '554 5.7.1 at connect',
     rule: `acl.ini [reject] ${from.spammer}`,
     play: (world) => talk(world, { ip: from.spammer, from: eve, to: [anna] }),
+  },
+  {
+    tried: 'A flood of connections from one address',
+    expected: '421 4.7.0 at connect',
+    rule: 'limits.ini [connections per ip] limit',
+    play: (world) => flood(world, from.flood, 200),
   },
   {
     tried: 'mx1 is down: mx2 takes the mail at once',

@@ -40,3 +40,16 @@ export async function talk(world: World, { ip, login, from, to }: Mail): Promise
   await client.quit()
   return said
 }
+
+/** Connects again and again, and shows the last answer. */
+export async function flood(world: World, ip: string, times: number): Promise<Exchange[]> {
+  let greeted = 0
+  let reply: Reply | undefined
+  for (let time = 0; time < times; time++) {
+    const client = await SmtpClient.connect({ port: world.port, from: ip })
+    reply = client.greeting
+    if (reply.code === 220) greeted++
+    client.destroy()
+  }
+  return reply ? [{ said: `connect ${times} times, let in ${greeted}`, reply }] : []
+}

@@ -13,6 +13,7 @@ export const from = {
   branch: '127.0.10.1',
   guest: '127.0.20.1',
   spammer: '127.0.30.1',
+  flood: '127.0.40.1',
 }
 export const networks = { branch: '127.0.10.0/24', guest: '127.0.20.0/24' }
 export const user = { name: 'alice', password: 'wonderland', address: 'alice@example.com' }
@@ -90,6 +91,12 @@ next_hop = ${first.sink.address()}, ${second.sink.address()}
 [example.org]
 next_hop = ${lmtp.sink.address()}
 `,
+    'relay-guard/limits.ini': `[connections per ip]
+limit = 30/1m
+`,
+    'relay-guard/redis.ini': `[redis]
+enabled = false
+`,
   }
 }
 
@@ -128,7 +135,7 @@ export async function startWorld(wanted?: number): Promise<World> {
   const servers = await startServers()
   const port = wanted === undefined ? await freePort() : await portFrom(wanted)
   const haraka = await startHaraka({
-    plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains'],
+    plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains', 'relay-guard/limits'],
     listen: `127.0.0.1:${port}`,
     files: { me: 'mx.example.com\n', ...(await iniFiles(servers)) },
   })

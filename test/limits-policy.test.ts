@@ -169,6 +169,7 @@ test('A sender that nobody vouches for, and the null sender, count for the addre
   const address = ['messages: sender 203.0.113.9', 'messages: sender domain 203.0.113.9']
   assert.deepEqual(at('a@203.example', false), address)
   assert.deepEqual(at('@', true), address)
+  assert.deepEqual(at('@b.example', true), address)
   assert.deepEqual(at('postmaster@', true), address)
   assert.deepEqual(at('a@[203.0.113.9]', true), address)
   assert.deepEqual(at('a@b.example', false, '2001:db8::1'), [
@@ -302,6 +303,17 @@ test('A refusal is said with the code of its event and of what is counted', asyn
     const { code, status, close } = (await harder.ask(plan(harder.config))).refusal!.decision
     assert.equal(`${code} ${status}${close ? ' (closing)' : ''}`, rejected)
   }
+})
+
+test('Of several refusals that for good is said, else that which lasts longest', async () => {
+  const limits = '[messages per ip]\nlimit = 1/1m\n[messages per network]\nlimit = 1/1h\n'
+  const server = new Server(`${limits}[messages per user]\nlimit = 1/1s\n`)
+  const mail = (where: Server) => where.reply(mailing(where.config, { ...STRANGER, user: 'bob' }))
+  await mail(server)
+  assert.match(await mail(server), /^450 4\.7\.1 Too many messages from 203\.0\.113\.0\/24 .* in 3960 s$/)
+  const harder = new Server(`${limits}[messages per user]\nlimit = 1/1s\naction = reject\n`)
+  await mail(harder)
+  assert.match(await mail(harder), /^550 5\.7\.1 Too many messages from bob /)
 })
 
 test('The exception that decided is the rule of the refusal', async () => {
@@ -466,6 +478,18 @@ test('Strangers who try passwords lock out themselves and the user elsewhere, no
   assert.equal(await right(server, 'bob', '198.51.100.7'), 'right')
   const mail = mailing(server.config, { ip: '198.51.100.7', relay: false, user: 'bob', believed: true })
   assert.equal(await server.reply(mail), 'ok')
+})
+
+test('A block of failed logins is set on the user elsewhere, while the count is read under his name', () => {
+  const plan = failedLogin(configOf(LOGINS), { ...STRANGER, user: 'bob' }, false)
+  assert.deepEqual(
+    plan.counts.filter(({ reason }) => reason).map(({ charge }) => [charge.whom, charge.block]),
+    [
+      ['ip', 3_600_000],
+      ['user', undefined],
+      ['user elsewhere', 3_600_000],
+    ],
+  )
 })
 
 test('One address that tries many users is stopped by its own count, also after a login of its own', async () => {

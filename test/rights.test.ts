@@ -120,6 +120,20 @@ describe('a right set inside a transaction', () => {
     assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
   })
 
+  it('that is taken away there counts, for this transaction only', () => {
+    const connection = client('nobody')
+    login(connection)
+    connection.begin()
+    guardTransaction(plugin, connection)
+    connection.relaying = false
+    connection.relaying = true
+    assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+    connection.end()
+    connection.begin()
+    guardTransaction(plugin, connection)
+    assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
+  })
+
   it('takes nothing from who has the right anyway', () => {
     const connection = client('nobody')
     login(connection)
@@ -197,6 +211,7 @@ describe('whatever happens in whatever order', () => {
         const connection = connectionOf()
         guardConnection(plugin, connection)
         let right = false
+        let revoked = false
         for (const [index, step] of path.entries()) {
           const inside = connection.transaction !== null
           if (step === 'grant' || step === 'login') {
@@ -206,20 +221,23 @@ describe('whatever happens in whatever order', () => {
           }
           if (step === 'revoke') {
             connection.relaying = false
-            if (!inside) right = false
+            if (inside) revoked = true
+            else right = false
           }
           if ((step === 'mail' || step === 'early grant') && !inside) {
             connection.begin()
+            revoked = false
             if (step === 'early grant') connection.relaying = true
             guardTransaction(plugin, connection)
           }
+          if (step === 'end' || step === 'xclient') revoked = false
           if (step === 'end') connection.end()
           if (step === 'xclient') {
             xclient(connection, `192.0.2.${index + 1}`)
             right = false
           }
-          assert.equal(mayRelay(connection), right && !never)
-          assert.equal(connection.relaying, right && !never)
+          assert.equal(mayRelay(connection), right && !never && !revoked)
+          assert.equal(connection.relaying, right && !never && !revoked)
         }
       }),
     )

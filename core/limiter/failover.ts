@@ -127,7 +127,7 @@ export class Failover implements Store {
   #fail(error: unknown, step: Step): void {
     if (this.#down || this.#closed) return
     this.#down = true
-    this.options.log(`${this.options.name}: down (${messageOf(error)}), counting without it`)
+    this.options.log(`${this.options.name}: down (${messageOf(error)})`)
     this.#probeLater(step)
     void this.second.renew(this.options.held())
   }

@@ -1,7 +1,7 @@
 // The limiter: one for all plugins of a process, over Redis with memory behind it, or over memory alone.
 import cluster from 'node:cluster'
 import { hostname } from 'node:os'
-import { closeRedis, openRedis } from '../redis'
+import { type Client, closeRedis, openRedis, whenReady } from '../redis'
 import type { RedisSettings } from '../redis-settings'
 import type { Charge, Lease, Step, Store, Subject } from './contract'
 import { Failover, within } from './failover'
@@ -21,6 +21,8 @@ export interface LimiterOptions {
   settings: RedisSettings
   /** One line a change of state, e.g. `redis: down (…)`. */
   log(line: string): void
+  /** In the master of a Haraka with several workers: the store that `serveMemory` serves. */
+  memory?: MemoryStore
   /** HOST/PID: the first part of the ids of leases, and who sets blocks. */
   node?: string
 }
@@ -31,32 +33,34 @@ export class Limiter {
   #leases: Leases
   #refusals = new Refusals()
   #redis: Failover | undefined
-  #close: () => Promise<void> = async () => {}
+  #shared: Failover | undefined
+  #client: MemoryClient | undefined
+  #connection: Client | undefined
+  #timeout: number
 
-  constructor({ settings, log, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
-    this.node = node
+  constructor({ settings, log, memory, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
     const { timeout, prefix } = settings
     const held = () => this.#leases.held
-    const memory = new MemoryStore()
-    const client = cluster.isWorker ? new MemoryClient() : undefined
-    const shared = client && new Failover(client, memory, { name: 'master', timeout, log, held })
-    this.#store = shared ?? memory
+    this.node = node
+    this.#timeout = timeout
+    this.#store = memory ?? new MemoryStore()
+    if (cluster.isWorker) {
+      this.#client = new MemoryClient()
+      this.#shared = new Failover(this.#client, this.#store, { name: 'master', timeout, log, held })
+      this.#store = this.#shared
+    }
     if (settings.enabled) {
-      const connection = openRedis(settings)
-      const store = new RedisStore(connection, { prefix, timeout })
+      this.#connection = openRedis(settings)
+      const store = new RedisStore(this.#connection, { prefix, timeout })
       this.#redis = new Failover(store, this.#store, { name: 'redis', timeout, log, held })
       this.#store = this.#redis
-      this.#close = () => closeRedis(connection)
     }
     this.#leases = new Leases(this.#store)
-    const close = this.#close
-    this.#close = async () => {
-      await within(timeout, this.#leases.close()).catch(() => {})
-      this.#redis?.close()
-      shared?.close()
-      client?.close()
-      await close()
-    }
+  }
+
+  /** Resolves when Redis can be used; rejects after `ms` with why not. Without Redis at once. For commands, not hooks. */
+  async ready(ms: number): Promise<void> {
+    if (this.#connection) await whenReady(this.#connection, ms)
   }
 
   /** Who counts now. */
@@ -133,7 +137,11 @@ export class Limiter {
 
   /** Gives back all leases and the connection. */
   async close(): Promise<void> {
-    await this.#close()
+    await within(this.#timeout, this.#leases.close()).catch(() => {})
+    this.#redis?.close()
+    this.#shared?.close()
+    this.#client?.close()
+    if (this.#connection) await closeRedis(this.#connection)
   }
 
   #step(op: Step['op'], charges: Charge[], leases: Lease[] = []): Step {

@@ -86,11 +86,11 @@ export class RedisStore implements Primary {
 
   async block({ whom, subject, reason, since, until, by }: Block): Promise<void> {
     const key = this.#names.block(whom, subject)
-    await this.client
+    const both = this.client
       .multi()
       .hset(key, { reason, since, until, by })
       .pexpire(key, until - since)
-      .exec()
+    for (const [error] of (await both.exec()) ?? []) if (error) throw error
   }
 
   async unblock({ whom, subject }: Subject): Promise<void> {
@@ -126,7 +126,7 @@ export class RedisStore implements Primary {
     const known = now === undefined && this.#ahead !== undefined
     const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
     const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
-    const reply = await run(this.client, scripts.step, keys, args)
+    const reply = await run(this.client, scripts.step, keys, [args])
     this.#answered = true
     if (now === undefined) this.#learn(reply, sent)
     const answer = readReply(step, subjects, reply)

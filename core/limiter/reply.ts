@@ -4,7 +4,8 @@ import { type Answer, type Block, LEASE, type Standing, type Step, type Subject 
 
 export interface Call {
   keys: string[]
-  args: (string | number)[]
+  /** One string of words. */
+  args: string
 }
 
 /** The keys and arguments of step.lua. `deadline` (unix ms by the server's clock): later than that, nothing is done. */
@@ -17,7 +18,7 @@ export function makeCall(
 ): Call {
   const { op, charges, leases, by, at = 0 } = step
   const keys = subjects.map(({ whom, subject }) => names.block(whom, subject))
-  const args = [op, now ?? '', deadline ?? '', by, at, LEASE, subjects.length, charges.length]
+  const args = [op, now ?? '-', deadline ?? '-', by, at, LEASE, subjects.length, charges.length]
   for (const { whom, subject, what, cost, limit, shadow, probe, block = 0 } of charges) {
     keys.push(names.rate(whom, subject, what))
     args.push((shadow ? 1 : 0) + (probe ? 2 : 0), cost, block, limit.windows.length)
@@ -27,7 +28,7 @@ export function makeCall(
     keys.push(names.concurrent(whom, subject))
     args.push(limit, id)
   }
-  return { keys, args }
+  return { keys, args: args.join(' ') }
 }
 
 /** step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. */

@@ -1,7 +1,8 @@
 -- step.lua: checks and charges all that one SMTP command touches, all or nothing.
 -- KEYS    B block keys, then C rate keys, then L lease keys
--- ARGV    op (check, charge, refund, peek), now (unix ms, '' = the server's clock), deadline (unix ms by the server's
---         clock, '' = none), by (who sets blocks), at (unix ms, refund: when it was charged), lease (ms), B, C;
+-- ARGV    one string of words (a step has some fifty, and each argument costs the client more than Lua a word):
+--         op (check, charge, refund, peek), now (unix ms, - = the server's clock), deadline (unix ms by the server's
+--         clock, - = none), by (who sets blocks), at (unix ms, refund: when it was charged), lease (ms), B, C;
 --         for each charge: flags (1 shadow, 2 probe), cost, block (ms, 0 = none), number of windows,
 --         and for each window: name, ms, limit;
 --         for each lease: limit, member
@@ -16,24 +17,30 @@
 -- the window and is counted in full. All is read before anything is written: an error leaves nothing half done.
 local floor, match, gmatch, rep, concat, call = math.floor, string.match, string.gmatch, string.rep, table.concat, redis.call
 local PARTS = 10
-local op, deadline, by, at, lease = ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local blocks, charges = tonumber(ARGV[7]), tonumber(ARGV[8])
+local words, count = {}, 0
+for word in gmatch(ARGV[1], '[^ ]+') do
+  count = count + 1
+  words[count] = word
+end
+local op, deadline, by, at, lease = words[1], words[3], words[4], words[5], words[6]
+local blocks, charges = tonumber(words[7]), tonumber(words[8])
 local check, peek, refund = op == 'check', op == 'peek', op == 'refund'
-local now = tonumber(ARGV[2])
+local now = tonumber(words[2])
 if not now then
   local time = call('TIME')
   now = time[1] * 1000 + floor(time[2] / 1000)
 end
-if deadline ~= '' and now > tonumber(deadline) then return {now} end
+if deadline ~= '-' and now > tonumber(deadline) then return {now} end
 
--- What a window holds now: used, the count of the current part, the older counts as ',COUNT,COUNT'.
+-- What a window holds now: used, the count of the current part, the older counts as ',COUNT,COUNT', and whether
+-- the current part is the one that was written last.
 -- Parts from the future (the clock went back) are taken as if they were of now: neither lost nor counted twice.
 local function read(held, current)
   local newest, used, count, older = match(held, '^(%d+):(%d+):(%d+)(.*)$')
-  if not newest then return 0, 0, '' end
+  if not newest then return 0, 0, '', false end
   local age = current - newest
-  if age <= 0 then return used + 0, count + 0, older end
-  if age > PARTS then return 0, 0, '' end
+  if age <= 0 then return used + 0, count + 0, older, age == 0 end
+  if age > PARTS then return 0, 0, '', false end
   local sum, kept, last, n = 0, {}, 0, 0
   for text in gmatch(count .. older, '%d+') do
     n = n + 1
@@ -41,8 +48,8 @@ local function read(held, current)
     kept[n] = text
     if text ~= '0' then sum, last = sum + text, n end
   end
-  if last == 0 then return 0, 0, '' end
-  return sum, 0, rep(',0', age - 1) .. ',' .. concat(kept, ',', 1, last)
+  if last == 0 then return 0, 0, '', false end
+  return sum, 0, rep(',0', age - 1) .. ',' .. concat(kept, ',', 1, last), false
 end
 
 -- The counts as numbers, the newest first.
@@ -86,23 +93,21 @@ if not refund and call('EXISTS', unpack(KEYS, 1, blocks)) > 0 then
 end
 local blocked = not allowed
 
--- 2. Counters: what to write, the longest window, whether it goes over and for how long to block
-local writes, longest, over, ban, arg = {}, {}, {}, {}, 9
+-- 2. Counters: what to write, the TTL, whether that is set already, whether it goes over, for how long to block
+local writes, longest, lasting, over, ban, arg = {}, {}, {}, {}, {}, 9
 for i = blocks + 1, blocks + charges do
-  local key, flags, cost, windows = KEYS[i], ARGV[arg], tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 3])
+  local key, flags, cost, windows = KEYS[i], words[arg], tonumber(words[arg + 1]), tonumber(words[arg + 3])
   local shadow, probe = flags == '1' or flags == '3', check and flags >= '2'
   local write, ttl, refused, decides, held, wait, fullest = nil, 0, false, 0, 0, 0, -1
-  ban[i] = ARGV[arg + 2]
+  ban[i] = words[arg + 2]
   arg = arg + 4
   for j = 1, windows do
-    local name, ms, limit = ARGV[arg], tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
+    local name, ms, limit = words[arg], tonumber(words[arg + 1]), tonumber(words[arg + 2])
     arg = arg + 3
     local part = ms / PARTS
     local current, field = floor(now / part), name .. '.parts'
-    local used, count, older = 0, 0, ''
-    local text = call('HGET', key, field)
-    if text then used, count, older = read(text, current) end
-    if ms > ttl then ttl = ms end
+    local used, count, older, same = read(call('HGET', key, field) or '', current)
+    if ms > ttl then ttl, lasting[i] = ms, same end
     local after = used
     if refund then
       used, count, older = give_back(cost, used, count, older, current, part)
@@ -139,7 +144,7 @@ end
 local leases = arg
 for i = blocks + charges + 1, #KEYS do
   local used = call('ZCOUNT', KEYS[i], '(' .. now, '+inf')
-  local refused = used >= tonumber(ARGV[arg]) and not call('ZSCORE', KEYS[i], ARGV[arg + 1])
+  local refused = used >= tonumber(words[arg]) and not call('ZSCORE', KEYS[i], words[arg + 1])
   if refused then allowed = false end
   local n = #answer
   answer[n + 1], answer[n + 2] = refused and 1 or 0, used
@@ -159,7 +164,8 @@ for i = blocks + 1, blocks + charges do
   local key, write = KEYS[i], writes[i]
   if allowed and write then
     call('HSET', key, unpack(write))
-    call('PEXPIRE', key, longest[i])
+    -- The TTL that came with the first charge of a part outlives that part, whatever is charged to it later.
+    if not lasting[i] then call('PEXPIRE', key, longest[i]) end
     local at = 4 + 3 * (i - blocks - 1)
     local decides = answer[at] < 0 and -answer[at] or answer[at]
     answer[at + 1] = write[6 * decides - 4]
@@ -181,7 +187,7 @@ end
 if not allowed then return answer end
 for i = blocks + charges + 1, #KEYS do
   call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-  call('ZADD', KEYS[i], now + lease, ARGV[leases + 2 * (i - blocks - charges) - 1])
+  call('ZADD', KEYS[i], now + lease, words[leases + 2 * (i - blocks - charges) - 1])
   call('PEXPIRE', KEYS[i], lease)
 end
 return answer

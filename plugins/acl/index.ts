@@ -1,8 +1,9 @@
 // relay-guard/acl: who this client is, by its address and the address that it connected to. See docs/acl.md.
+
+import { registerCommon } from '../../core/common-hooks'
 import { answer, guarded, record } from '../../core/decision'
-import { denyOwn } from '../../core/deny'
-import type { Connection, Next, Plugin } from '../../core/haraka'
-import { guardConnection, guardTransaction, mayRelay, setClassifier, standingOf } from '../../core/rights'
+import type { Plugin } from '../../core/haraka'
+import { guardConnection, mayRelay, setClassifier, standingOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { runAtOnce, runInSlices } from '../../core/slices'
 import { type AclConfig, readAcl } from './config'
@@ -14,22 +15,12 @@ export function register(this: Plugin): void {
     sliced: (reading) => runInSlices(readAcl(reading)),
   })
   setClassifier((client) => standing(acl.value, client))
-  this.register_hook('connect_init', 'take_over', -100)
+  registerCommon(this)
   // lookup_rdns is the first hook that can refuse, before DNS is asked; XCLIENT may come back at connect.
   this.register_hook('lookup_rdns', 'reject', -100)
   this.register_hook('connect', 'reject', -100)
   this.register_hook('connect', 'skip_checks', -90)
-  this.register_hook('mail', 'take_over_transaction', -100)
-  this.register_hook('deny', 'deny_own', -100)
   settled(this)
-}
-
-export const deny_own = denyOwn
-
-/** Also after a PROXY line: a connection that has been here before is another client's now. */
-export function take_over(this: Plugin, next: Next, connection: Connection): void {
-  guardConnection(this, connection)
-  next()
 }
 
 export const reject = guarded(function (this, next, connection) {
@@ -45,8 +36,3 @@ export const skip_checks = guarded(function (this, next, connection) {
   if (decision) record(this, connection, decision)
   next(mayRelay(connection) ? OK : CONT)
 })
-
-export function take_over_transaction(this: Plugin, next: Next, connection: Connection): void {
-  guardTransaction(this, connection)
-  next()
-}

@@ -1,10 +1,10 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
 import { forgetDialogue } from '../../core/auth-dialogue'
-import { answer, clean, guarded } from '../../core/decision'
-import { denyOwn } from '../../core/deny'
+import { registerCommon } from '../../core/common-hooks'
+import { answer, clean, type Decision, guarded, record } from '../../core/decision'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ours } from '../../core/ours'
-import { guardConnection, guardTransaction, userOf } from '../../core/rights'
+import { guardTransaction, userOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type AuthConfig, readAuth } from './config'
 import { verify } from './passwords'
@@ -19,24 +19,16 @@ export function register(this: Plugin & { inherits(name: string): void }): void 
   ours.identity = (user) => identity(user, realm())
   ours.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
   this.inherits('auth/auth_base')
-  this.register_hook('connect_init', 'take_over', -100)
+  registerCommon(this)
   this.register_hook('unrecognized_command', 'auth_command', -100)
   this.register_hook('capabilities', 'offer', 100)
   this.register_hook('mail', 'own_sender', -90)
   this.register_hook('rcpt', 'own_sender_again', -90)
-  this.register_hook('deny', 'deny_own', -100)
   settled(this)
 }
 
-export const deny_own = denyOwn
-
 /** auth_base would keep the password in the connection's notes. */
 export const blankout_password = true
-
-export function take_over(this: Plugin, next: Next, connection: Connection): void {
-  guardConnection(this, connection)
-  next()
-}
 
 /** Takes AUTH out of the EHLO answer where it would not be taken anyway. */
 export function offer(this: Plugin, next: Next, connection: Connection): void {
@@ -127,7 +119,7 @@ export function check_plain_passwd(
   const expected = known === undefined ? undefined : users.get(known)
   verify(password, expected).then(
     (right) => {
-      if (!right) connection.lognotice(this, 'decision', failedLogin(connection, name))
+      if (!right) record(this, connection, FAILED, { user: clean(name, 64) })
       done(right)
     },
     (error: Error) => {
@@ -137,10 +129,10 @@ export function check_plain_passwd(
   )
 }
 
-const failedLogin = (connection: Connection, name: string) => ({
-  id: connection.uuid.slice(0, 8),
+const FAILED: Decision = {
   outcome: 'auth.failed',
-  rule: 'auth.ini [users]',
-  ip: connection.remote.ip,
-  user: clean(name, 64),
-})
+  code: 535,
+  status: '5.7.8',
+  text: 'Authentication failed',
+  rule: { file: 'auth.ini', section: 'users', key: '' },
+}

@@ -1,11 +1,10 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
-import { denyOwn } from '../../core/deny'
+import { registerCommon } from '../../core/common-hooks'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ownListeners } from '../../core/listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { ours } from '../../core/ours'
-import { guardConnection } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type DomainsConfig, readDomains } from './config'
 import { giveUp } from './envelope'
@@ -33,7 +32,7 @@ export function register(this: Plugin): void {
   live.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
   ours.firstDomain = () => live.domains.value.domains.first?.name
 
-  this.register_hook('connect_init', 'take_over', -100)
+  registerCommon(this)
   this.register_hook('mail', 'begin', -100)
   this.register_hook('mail', 'judge_sender', 100)
   this.register_hook('rcpt', 'judge_recipient', -100)
@@ -49,32 +48,24 @@ export function register(this: Plugin): void {
   this.register_hook('get_mx', 'route', -100)
   this.register_hook('bounce', 'bounce', -100)
   this.register_hook('reset_transaction', 'reset', -100)
-  this.register_hook('deny', 'deny_own', -100)
+  this.register_hook('deny', 'overrule', -100)
   settled(this)
 }
 
-/**
- * Keeps delay_deny from our denials, and the stock relay plugin from deciding what we decide: its dest_domains refuses
- * every domain that it does not list, ours too.
- */
-export function deny_own(
+/** The stock relay plugin's dest_domains refuses every domain that it does not list, ours too: that is ours to decide. */
+export function overrule(
   next: Next,
   connection: Connection,
   params: [number, unknown, string, string, unknown],
 ): void {
   const [, , plugin, method, hookParams] = params
-  if (plugin !== 'relay' || method !== 'dest_domains') denyOwn(next, connection, params)
-  else next(judge(connection, (hookParams as [Address])[0]).accepted ? OK : CONT)
+  const isRelay = plugin === 'relay' && method === 'dest_domains'
+  next(isRelay && judge(connection, (hookParams as [Address])[0]).accepted ? OK : CONT)
 }
 
 export function shutdown(): void {
   void live.client.closeAll()
   void live.queueClient.closeAll()
-}
-
-export function take_over(this: Plugin, next: Next, connection: Connection): void {
-  guardConnection(this, connection)
-  next()
 }
 
 export function reset(this: Plugin, next: Next, connection: Connection): void {

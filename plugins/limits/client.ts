@@ -78,21 +78,22 @@ export const auth = guarded(async function (this, next, connection, words: strin
   const begins = words[0]?.toUpperCase() === 'AUTH'
   if (!begins && !connection.notes.authenticating) return next()
   const session = sessionOf(connection)
-  const user = attemptedUser(connection, words)
-  const named = user === undefined ? undefined : identityOf(user)
-  if (!begins && named === session.attempt) return next()
-  if (named !== undefined) session.attempt = named
-  else delete session.attempt
-  const plan = loggingIn(live.limits.value, partyOf(connection, named === undefined ? {} : { user: named }))
+  const name = attemptedUser(connection, words)
+  if (begins) {
+    delete session.attempt
+    session.known = false
+  }
+  // Without a name (AUTH LOGIN) the client alone would be judged, and a user refused for what others did beside him.
+  if (name === undefined || identityOf(name) === session.attempt) return next()
+  const user = identityOf(name)
+  session.attempt = user
+  const plan = loggingIn(live.limits.value, partyOf(connection, { user }))
   const said = await ask('peek', plan)
   if (!said) return next()
   const verdict = judge(live.limits.value, plan, said)
   session.known = verdict.known
-  if (refuse(this, next, connection, verdict, named === undefined ? {} : { user: named })) {
-    forgetDialogue(connection)
-    return
-  }
-  next()
+  if (refuse(this, next, connection, verdict, { user })) forgetDialogue(connection)
+  else next()
 })
 
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {

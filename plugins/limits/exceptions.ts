@@ -72,8 +72,7 @@ export function nameExceptions(whom: Whom, written: Exception[], wrong: Wrong): 
     if (form?.name !== undefined) add(names, form.name, exception)
     if (form?.domain !== undefined) add(domains, form.domain, exception)
   }
-  return ({ named, subject }) => {
-    if (!named) return undefined
+  return ({ subject }) => {
     const at = subject.lastIndexOf('@')
     const isDomain = whom.endsWith('domain')
     const exact = isDomain ? undefined : names.get(subject)

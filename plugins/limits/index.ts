@@ -1,12 +1,11 @@
 // relay-guard/limits: how much a client may do. See docs/limits.md.
 import cluster from 'node:cluster'
+import { registerCommon } from '../../core/common-hooks'
 import { onDecision } from '../../core/decision'
-import { denyOwn } from '../../core/deny'
-import type { Connection, Next, Plugin } from '../../core/haraka'
+import type { Plugin } from '../../core/haraka'
 import { Journal } from '../../core/journal'
 import { Limiter, MemoryStore, serveMemory } from '../../core/limiter'
 import { type RedisConfig, readRedis } from '../../core/redis-ini'
-import { guardConnection } from '../../core/rights'
 import { configurationHash, packageVersion, Setting, settled } from '../../core/settings'
 import { readLimits } from './config'
 import { live } from './live'
@@ -28,7 +27,7 @@ export function register(this: Plugin): void {
   if (cluster.isPrimary && nodes) serveMemory(new MemoryStore())
   if (redis.value) begin()
 
-  this.register_hook('connect_init', 'take_over', -100)
+  registerCommon(this)
   this.register_hook('lookup_rdns', 'count_connection', -95)
   this.register_hook('connect', 'count_connection', -95)
   this.register_hook('unrecognized_command', 'auth', -95)
@@ -41,15 +40,7 @@ export function register(this: Plugin): void {
   this.register_hook('queue_outbound', 'count_bytes', -100)
   this.register_hook('reset_transaction', 'reset', -100)
   this.register_hook('disconnect', 'disconnect', -100)
-  this.register_hook('deny', 'deny_own', -100)
   settled(this)
-}
-
-export const deny_own = denyOwn
-
-export function take_over(this: Plugin, next: Next, connection: Connection): void {
-  guardConnection(this, connection)
-  next()
 }
 
 /** Begins, or begins anew after redis.ini has changed. What was counted where it was counted before stays there. */

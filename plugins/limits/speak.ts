@@ -25,6 +25,7 @@ export function refuse(
   for (const shadow of shadows) record(plugin, connection, shadow, about)
   if (!refusal) return false
   const decision = speak(refusal)
-  answer(plugin, next, connection, remembered ? { ...decision, again: true } : decision, about)
+  const whom = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
+  answer(plugin, next, connection, remembered ? { ...decision, again: true } : decision, whom)
   return true
 }

@@ -41,8 +41,6 @@ export interface Who {
   /** ip and network: the client, and the addresses that are counted together. */
   ip?: string
   range?: Range | undefined
-  /** What else can be excepted: a name that was given. An address that stands in for a name is none. */
-  named: boolean
 }
 
 const V4_NETWORK = 24
@@ -66,7 +64,6 @@ export const ipOf = (ip: string, ipv6Prefix: number): Who => ({
   whom: 'ip',
   ...subnetOf(ip, 32, ipv6Prefix),
   ip,
-  named: false,
 })
 
 /** `203.0.113.0/24`, `2001:db8:1::/48`. */
@@ -74,7 +71,6 @@ export const networkOfClient = (ip: string): Who => ({
   whom: 'network',
   ...subnetOf(ip, V4_NETWORK, V6_NETWORK),
   ip,
-  named: false,
 })
 
 /** A mailbox in the form in which it is counted: `Anna+news@Example.org` is `anna@example.org`. */
@@ -89,28 +85,27 @@ export function sendersOf({ sender, believed, ip }: Party, ipv6Prefix: number): 
   const host = sender && believed && sender.user !== '' ? domainOf(sender.host) : undefined
   if (sender && host) {
     return [
-      { whom: 'sender', subject: mailboxName(sender.user, host), named: true },
-      { whom: 'sender domain', subject: host, named: true },
+      { whom: 'sender', subject: mailboxName(sender.user, host) },
+      { whom: 'sender domain', subject: host },
     ]
   }
   const { subject } = ipOf(ip, ipv6Prefix)
   return [
-    { whom: 'sender', subject, named: false },
-    { whom: 'sender domain', subject, named: false },
+    { whom: 'sender', subject },
+    { whom: 'sender domain', subject },
   ]
 }
 
 /** A host that is no domain name (an address literal) is counted as it stands; <postmaster> has no domain. */
 export function recipientsOf({ user, host }: Mailbox): Who[] {
   const domain = domainOf(host) ?? host.toLowerCase()
-  const who: Who = { whom: 'recipient', subject: mailboxName(user, domain), named: true }
+  const who: Who = { whom: 'recipient', subject: mailboxName(user, domain) }
   return domain === '' ? [who] : [who, recipientDomain(domain)]
 }
 
 export const recipientDomain = (host: string): Who => ({
   whom: 'recipient domain',
   subject: domainOf(host) ?? host.toLowerCase(),
-  named: true,
 })
 
-export const userOf = (user: string): Who => ({ whom: 'user', subject: user.toLowerCase(), named: true })
+export const userOf = (user: string): Who => ({ whom: 'user', subject: user.toLowerCase() })

@@ -11,6 +11,8 @@ export interface Refusal {
   decision: Decision
   /** ms until another try may pass; 0: nobody can tell. */
   wait: number
+  /** Who is over the limit. */
+  subject: string
 }
 
 export interface Verdict {
@@ -130,13 +132,14 @@ function overRate(
   const { retryAfter, limit, window } = standing
   const count = subject.what === 'bytes' ? printCount(limit) : limit
   const text = `Too many ${subject.what} ${nameOf(subject, reason.limit)} (${count} in ${window})`
-  return { decision: limited(event, reason, text, retryAfter), wait: Math.max(retryAfter, 0) }
+  const wait = Math.max(retryAfter, 0)
+  return { decision: limited(event, reason, text, retryAfter), wait, subject: subject.subject }
 }
 
 function overSlots({ lease: { whom, subject }, reason, most }: Slot): Refusal {
   const { what } = reason.limit
   const text = `Too many ${what} ${nameOf({ whom, subject }, reason.limit)} (${most} at once)`
-  return { decision: limited('connection', reason, text), wait: 0 }
+  return { decision: limited('connection', reason, text), wait: 0, subject }
 }
 
 const PREPOSITIONS: Record<string, string> = { recipient: 'to', 'recipient domain': 'to' }
@@ -170,7 +173,7 @@ export function blocked(config: LimitsConfig, event: Event, block: Block, left: 
     text: `${clean(subject, 100)} is blocked${why && ` (${why})`}`,
     rule,
   }
-  return { decision, wait: left }
+  return { decision, wait: left, subject: block.subject }
 }
 
 /** Whom concurrent connections block, and for how long, ms; those that rates block are blocked by the store. */
@@ -202,5 +205,5 @@ export function tooManyErrors({ limits }: LimitsConfig, errors: number): Decisio
 /** Under shadow it has code 250, to be recorded only. */
 function alone(event: Event, limit: Limit, text: string): Decision {
   const decision = limited(event, { limit, key: 'limit' }, text)
-  return limit.action === 'shadow' ? shadowOf({ decision, wait: 0 }) : decision
+  return limit.action === 'shadow' ? shadowOf({ decision, wait: 0, subject: '' }) : decision
 }
