@@ -98,7 +98,7 @@ describe('errors per connection', () => {
   const noise: Record<string, string> = {
     'unknown commands': 'NONSENSE',
     'RCPT without MAIL': 'RCPT TO:<a@b.test>',
-    'MAIL that cannot be read': 'MAIL FROM:<a@b.test',
+    'MAIL that cannot be read': 'MAIL TO:<a@b.test>',
     'DATA without a recipient': 'DATA',
   }
   for (const [name, line] of Object.entries(noise)) {

@@ -79,7 +79,10 @@ export const auth = guarded(async function (this, next, connection, words: strin
   if (!begins && !connection.notes.authenticating) return next()
   const session = sessionOf(connection)
   const name = attemptedUser(connection, words)
-  if (begins) delete session.attempt
+  if (begins) {
+    delete session.attempt
+    session.known = false
+  }
   // Without a name (AUTH LOGIN) the client alone would be judged, and a user refused for what others did beside him.
   if (name === undefined || identityOf(name) === session.attempt) return next()
   const user = identityOf(name)
