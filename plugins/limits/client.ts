@@ -5,6 +5,7 @@ import type { Connection, Next, Plugin } from '../../core/haraka'
 import type { Limiter } from '../../core/limiter'
 import { attemptedUser, watchLogins } from './attempt'
 import { settle } from './envelope'
+import { Guess } from './guess'
 import { intercept } from './intercept'
 import { live } from './live'
 import { failedLogin, loggedIn, loggingIn } from './logins'
@@ -52,8 +53,11 @@ function watch(connection: Connection): void {
     () => {
       const party = partyOf(connection, session.attempt ? { user: session.attempt } : {})
       void live.limiter?.charge(stepOf(failedLogin(live.limits.value, party, session.known)).charges)
+      // What is asked from now on is asked after this was counted.
+      session.guess?.end()
     },
     (user) => {
+      session.guess?.end()
       const party = { ...partyOf(connection), user: identityOf(user) }
       void live.limiter?.charge(stepOf(loggedIn(party)).charges)
     },
@@ -80,6 +84,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
   const session = sessionOf(connection)
   const name = attemptedUser(connection, words)
   if (begins) {
+    session.guess?.end()
     delete session.attempt
     session.known = false
   }
@@ -88,17 +93,23 @@ export const auth = guarded(async function (this, next, connection, words: strin
   const user = identityOf(name)
   session.attempt = user
   const plan = loggingIn(live.limits.value, partyOf(connection, { user }))
+  session.guess?.end()
+  const guess = new Guess(plan.counts)
+  session.guess = guess
   const said = await ask('peek', plan)
   if (!said) return next()
-  const verdict = judge(live.limits.value, plan, said)
+  const verdict = judge(live.limits.value, plan, guess.weigh(plan.counts, said))
   session.known = verdict.known
-  if (refuse(this, next, connection, verdict, { user })) forgetDialogue(connection)
-  else next()
+  guess.narrow(verdict.known)
+  if (!refuse(this, next, connection, verdict, { user })) return next()
+  guess.end()
+  forgetDialogue(connection)
 })
 
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
   settle(connection)
+  session.guess?.end()
   if (session.lease) {
     live.connections--
     live.limiter?.release(session.lease)

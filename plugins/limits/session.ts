@@ -5,6 +5,7 @@ import type { Verdict } from '../../core/limiter'
 import { ours } from '../../core/ours'
 import { mayRelay, standingOf, userOf } from '../../core/rights'
 import { spfPass } from '../../core/spf'
+import type { Guess } from './guess'
 import type { Party } from './subjects'
 
 export interface Session {
@@ -14,8 +15,9 @@ export interface Session {
   lease: string
   /** Whether the user who tries to log in is known where he comes from. */
   known: boolean
-  /** Who tries to log in. */
+  /** Who tries to log in, until it is known what came of it. */
   attempt?: string
+  guess?: Guess
   /** The transaction whose message was counted, and the one whose bytes were. */
   message: string | undefined
   weighed: string | undefined

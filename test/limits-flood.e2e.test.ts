@@ -1,0 +1,177 @@
+// What limits cost a real Haraka and its Redis: a whole session, and a flood.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Limiter } from '../core/limiter'
+import type { Haraka } from './support/haraka'
+import { makeLimiter, untilRedis } from './support/limiter'
+import { codes, each, only, sessionFrom, startLimits, tryConnect, tryMail } from './support/limits'
+import { RedisServer, until } from './support/redis'
+import { SmtpClient } from './support/smtp-client'
+import { cpuOf, hammer, type Watch, watchRedis } from './support/watch'
+
+const limits = [
+  '[connections per ip]\nlimit = 1000/1h\n127.81.0.0/16 = 2/1h\n',
+  '[connections per network]\nlimit = 100000/1h\n',
+  '[concurrent connections per ip]\nlimit = 50\nblock = 10m\n127.82.0.1 = 1\n',
+  '[messages per ip]\nlimit = 1000/1h\n127.83.0.1 = 2/1h\n',
+  '[recipients per ip]\nlimit = 1000/1h\n',
+  '[recipients per sender]\nlimit = 1000/1h\n',
+  '[recipients per recipient]\nlimit = 1000/1h\n',
+  '[bytes per ip]\nlimit = 1G/1h\n',
+  only('failed logins per ip', '127.84.0.1 = 5/1h'),
+].join('')
+
+/** After our look at this hook, before DNS. */
+const looks = `
+exports.register = function () { this.register_hook('lookup_rdns', 'look', 50) }
+exports.look = function (next, { remote }) {
+  this.lognotice('looking up ' + remote.ip)
+  next()
+}
+`
+
+let redis: RedisServer
+let haraka: Haraka
+let watch: Watch
+before(async () => {
+  redis = await RedisServer.start()
+  haraka = await startLimits({ limits, redis, before: ['looks'], localPlugins: { looks } })
+  // The scripts are known from here on.
+  await session('127.80.0.9')
+  watch = await watchRedis(redis)
+})
+after(async () => {
+  watch?.close()
+  await haraka?.stop()
+  await redis?.stop()
+})
+
+async function session(from: string) {
+  const client = await sessionFrom(haraka, from)
+  const { dot } = await client.deliver({ from: 'a@x.pass.test', to: ['b@rcpt.test'] })
+  await client.quit()
+  assert.equal(dot?.code, 250)
+}
+
+const logged = (pattern: RegExp): number => haraka.output().match(new RegExp(pattern, 'g'))?.length ?? 0
+
+test('a session with six kinds of limits asks Redis once a hook, and four times in all besides giving back', async () => {
+  await sleep(100)
+  await watch.take()
+  const client = await SmtpClient.connect({ port: haraka.port, from: '127.80.0.1' })
+  const asked = [await watch.take()]
+  for (const line of [
+    'EHLO client.example',
+    'MAIL FROM:<a@x.pass.test> SIZE=50',
+    'RCPT TO:<b@rcpt.test>',
+    'DATA',
+  ]) {
+    await client.command(line)
+    asked.push(await watch.take())
+  }
+  assert.equal((await client.command('Subject: x\r\n\r\nx\r\n.')).code, 250)
+  asked.push(await watch.take())
+  await client.quit()
+  await sleep(200)
+  asked.push(await watch.take())
+  assert.deepEqual(
+    asked.map(({ length }) => length),
+    [1, 0, 1, 1, 0, 1, 1],
+    JSON.stringify(asked),
+  )
+})
+
+describe('an address over its limit', () => {
+  const from = '127.81.0.1'
+  /** So often, in s, Redis is asked again. */
+  const again = (since: number) => 2 + (performance.now() - since) / 5000
+
+  test('is refused without Redis, DNS, or a line in the log each time, and others are let in', async () => {
+    assert.deepEqual(codes(await each(3, () => tryConnect(haraka, from))), [220, 220, 421])
+    await sleep(200)
+    await watch.take()
+    const lines = logged(/decision .*connection\.limited/)
+    const start = performance.now()
+    const flood = hammer(haraka.port, from, 200)
+    await session('127.80.0.2')
+    const said = await flood
+    assert.ok(said.every((text) => /^421 4\.7\.0 Too many connections from 127\.81\.0\.1 .*\r\n$/.test(text)))
+    const about = (await watch.take()).filter((command) => command.includes(from))
+    assert.ok(about.length <= again(start), about.join('\n'))
+    assert.equal(logged(/looking up 127\.81\.0\.1/), 2)
+    const seconds = (performance.now() - start) / 1000
+    assert.ok(logged(/decision .*connection\.limited/) - lines <= seconds + 3)
+  })
+
+  test('costs no more after thousands of tries', async () => {
+    const cost = async () => {
+      const before = cpuOf(haraka.pid)
+      await hammer(haraka.port, from, 400)
+      return cpuOf(haraka.pid) - before
+    }
+    await cost()
+    const early = await cost()
+    await hammer(haraka.port, from, 3500)
+    const late = await cost()
+    assert.ok(late < 3 * Math.max(early, 50), `${early} ms of CPU early, ${late} ms late`)
+  })
+
+  test('with too many open, and blocked for that, is as cheap', async () => {
+    const blocked = '127.82.0.1'
+    const open = await sessionFrom(haraka, blocked)
+    await watch.take()
+    const start = performance.now()
+    const said = await hammer(haraka.port, blocked, 200)
+    assert.ok(said.every((text) => text.startsWith('421 4.7.0 ')))
+    const about = (await watch.take()).filter((command) => command.includes(blocked))
+    // The first ones come side by side, before any is refused.
+    assert.ok(about.length <= 50 + 2 * again(start), `${about.length}: ${about.slice(-5).join('\n')}`)
+    open.destroy()
+  })
+})
+
+describe('from another process', () => {
+  let limiter: Limiter
+  before(async () => {
+    const watched = makeLimiter(redis.settings)
+    limiter = watched.limiter
+    await untilRedis(watched)
+  })
+  after(() => limiter?.close())
+
+  const soon = 7000
+  const lets = (from: string) => async () => (await tryConnect(haraka, from)).code === 220
+
+  test('block shuts an address out at once, and unblock lets it in within five seconds', async () => {
+    const subject = { whom: 'ip', subject: '127.80.1.1' }
+    await limiter.block(subject, 600_000, 'by hand', 'test')
+    const { code, text } = await tryConnect(haraka, subject.subject)
+    assert.equal(code, 421, text)
+    assert.match(text, /127\.80\.1\.1 is blocked \(by hand\), try again in (599|600) s/)
+    await limiter.unblock(subject)
+    await until(lets(subject.subject), soon, 'unblock')
+  })
+
+  test('reset forgets what was counted within five seconds', async () => {
+    const subject = { whom: 'ip', subject: '127.83.0.1' }
+    const replies = await each(3, () => tryMail(haraka, '127.83.0.1'))
+    assert.deepEqual(codes(replies), [250, 250, 450])
+    await limiter.reset(subject)
+    await until(async () => (await tryMail(haraka, '127.83.0.1')).code === 250, soon, 'reset')
+  })
+})
+
+test('every key has an end but the log, which has a length', async () => {
+  const client = redis.client()
+  try {
+    const keys = await client.keys('*')
+    const endless: string[] = []
+    for (const key of keys) if ((await client.pttl(key)) < 0) endless.push(key)
+    assert.deepEqual(endless, ['relay-guard:log'])
+    assert.ok(keys.some((key) => key.startsWith('relay-guard:rate:{ip:127.80.0.1}:')))
+  } finally {
+    client.disconnect()
+  }
+  assert.deepEqual(haraka.failures(), [])
+})

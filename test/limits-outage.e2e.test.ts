@@ -1,0 +1,144 @@
+// A real Haraka whose Redis fails in every way: limits hold all the time, nothing waits long, and it comes back by itself.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Haraka } from './support/haraka'
+import { only, sessionFrom, startLimits } from './support/limits'
+import { RedisServer, until } from './support/redis'
+import { deadPort } from './support/sink'
+import type { SmtpClient } from './support/smtp-client'
+
+const limits = [
+  '[messages per ip]\nlimit = 3/1h\n',
+  only('concurrent connections per ip', '127.86.0.1 = 1'),
+].join('')
+
+/** What a reply may take while Redis fails: the timeout of 250 ms, and a busy machine. */
+const patience = 1750
+
+let redis: RedisServer
+let haraka: Haraka
+let held: SmtpClient
+before(async () => {
+  redis = await RedisServer.start()
+  await redis.kill()
+  haraka = await startLimits({ limits, redis })
+  held = await sessionFrom(haraka, '127.86.0.1')
+})
+after(async () => {
+  held?.destroy()
+  await haraka?.stop()
+  await redis?.stop()
+})
+
+const lines = (pattern: RegExp): number => haraka.output().match(new RegExp(pattern, 'g'))?.length ?? 0
+const downs = () => lines(/redis: down/)
+const backs = () => lines(/redis: back/)
+
+/** How many of `count` messages get through, none of them slowly. */
+async function messages(from: string, count: number): Promise<number> {
+  const client = await sessionFrom(haraka, from)
+  let passed = 0
+  for (let tried = 0; tried < count; tried++) {
+    const start = performance.now()
+    const { code } = await client.command('MAIL FROM:<a@b.test>')
+    const took = performance.now() - start
+    assert.ok(took < patience, `${took} ms`)
+    assert.ok(code === 250 || code === 450, `${code}`)
+    if (code === 250) passed++
+    await client.command('RSET')
+  }
+  client.destroy()
+  return passed
+}
+
+const counted = async (from: string) =>
+  Number(await redis.run('HGET', `relay-guard:rate:{ip:${from}}:messages`, '1h.used'))
+
+interface Failure {
+  name: string
+  fail(): unknown
+  mend(): unknown
+}
+
+const failures: Failure[] = [
+  {
+    name: 'is not there at the start',
+    // A new connection has a second before it counts as down.
+    fail: () => until(async () => (await messages('127.85.99.1', 1)) >= 0 && downs() === 1),
+    mend: () => redis.up(),
+  },
+  { name: 'hangs', fail: () => redis.hang(), mend: () => redis.goOn() },
+  { name: 'is killed and started again, empty', fail: () => redis.kill(), mend: () => redis.up() },
+  {
+    name: 'keeps its clients waiting',
+    fail: () => redis.run('CLIENT', 'PAUSE', 2500, 'ALL'),
+    mend: () => {},
+  },
+  {
+    name: 'became a replica, and takes no writes',
+    fail: async () => redis.run('REPLICAOF', '127.0.0.1', await deadPort()),
+    mend: () => redis.run('REPLICAOF', 'NO', 'ONE'),
+  },
+  {
+    name: 'is full',
+    fail: () => redis.run('CONFIG', 'SET', 'maxmemory', 1),
+    mend: () => redis.run('CONFIG', 'SET', 'maxmemory', 0),
+  },
+]
+
+describe('while Redis', () => {
+  for (const [index, { name, fail, mend }] of failures.entries()) {
+    test(`${name}, limits hold, and it is used again soon after`, async () => {
+      const from = `127.85.${index}.1`
+      // The first state is a failure already: nothing was counted before.
+      const before = index ? 2 : 0
+      if (index) assert.equal(await messages(from, before), 2)
+      await fail()
+      assert.equal(await messages(from, 6), 3)
+      assert.equal(await messages(`127.85.${index}.2`, 5), 3)
+      const second = await sessionFrom(haraka, '127.86.0.1').then(
+        () => 'let in',
+        (error: Error) => error.message,
+      )
+      assert.match(second, /421 4\.7\.0 Too many concurrent connections/)
+      await mend()
+      const start = performance.now()
+      await until(() => backs() === index + 1, 8000, 'the way back')
+      const took = performance.now() - start
+      assert.ok(took < 6000, `${took} ms`)
+      assert.equal(downs(), index + 1)
+      const fresh = `127.85.${index}.3`
+      assert.equal(await messages(fresh, 5), 3)
+      assert.equal(await counted(fresh), 3)
+    })
+  }
+})
+
+test('a connection that was open all the while has its lease in the Redis that started empty', async () => {
+  await until(async () => (await redis.run('ZCARD', 'relay-guard:concurrent:{ip:127.86.0.1}')) === 1)
+})
+
+test('a script that Redis has forgotten is sent again, and nothing is logged of it', async () => {
+  await redis.run('SCRIPT', 'FLUSH')
+  assert.equal(await messages('127.85.100.1', 5), 3)
+  assert.equal(await counted('127.85.100.1'), 3)
+})
+
+test('counters that FLUSHALL took begin again, and Haraka goes on', async () => {
+  await redis.run('FLUSHALL')
+  assert.equal(await messages('127.85.101.1', 5), 3)
+  assert.equal(downs(), failures.length)
+})
+
+test('a password that Redis wants all of a sudden is one line in the log, and counting goes on', async () => {
+  await redis.run('CONFIG', 'SET', 'requirepass', 'secret')
+  await redis.run('CLIENT', 'KILL', 'TYPE', 'normal').catch(() => {})
+  await sleep(50)
+  assert.equal(await messages('127.85.102.1', 6), 3)
+})
+
+test('nothing of all this has failed in the log or flooded it', () => {
+  assert.deepEqual(haraka.failures(), [])
+  assert.ok(lines(/relay-guard\/limits\] .*redis/) <= 2 * failures.length + 4)
+})
