@@ -10,6 +10,8 @@ import { type AclConfig, readAcl } from './config'
 import { greet, standing } from './policy'
 
 export function register(this: Plugin): void {
+  // Nothing here waits; Haraka would start a timer for each hook.
+  this.timeout = 0
   const acl = new Setting<AclConfig>(this, 'acl.ini', {
     read: (reading) => runAtOnce(readAcl(reading)),
     sliced: (reading) => runInSlices(readAcl(reading)),
