@@ -2,6 +2,7 @@
 import cluster from 'node:cluster'
 import { registerCommon } from '../../core/common-hooks'
 import { onDecision } from '../../core/decision'
+import { forgetAway } from '../../core/door'
 import type { Plugin } from '../../core/haraka'
 import { Journal } from '../../core/journal'
 import { Limiter, MemoryStore, serveMemory } from '../../core/limiter'
@@ -18,7 +19,10 @@ export function register(this: Plugin): void {
   live.plugin = this
   // Whatever is asked has a deadline of its own; Haraka would start a timer for each hook.
   this.timeout = 0
-  live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => live.limiter?.forgetRefusals())
+  live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => {
+    live.limiter?.forgetRefusals()
+    forgetAway()
+  })
   const smtp = this.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
   // As Haraka does: without the key one worker, and with anything that is nothing no master.
   const nodes = smtp?.main?.nodes ?? 1
