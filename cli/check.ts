@@ -74,7 +74,11 @@ async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; said: str
     await whenReady(client, 2000)
     return { ok: true, said: 'answers' }
   } catch (error) {
-    return { ok: false, said: (error as Error).message }
+    const why = (error as Error).message
+    return {
+      ok: false,
+      said: `${why}; without it workers of one host count together; if that is meant, write enabled = false in redis.ini`,
+    }
   } finally {
     await closeRedis(client)
   }

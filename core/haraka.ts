@@ -51,8 +51,6 @@ export interface Transaction {
   /** What came of the message. */
   msg_status?: 'accepted' | 'deferred' | 'rejected'
   message_stream: MessageStream
-  /** Haraka's flag behind `connection.relaying` while this transaction is open. */
-  _relaying?: boolean
   add_header(name: string, value: string): void
   add_leading_header(name: string, value: string): void
   remove_header(name: string): void
@@ -70,8 +68,6 @@ export interface Connection {
   transaction: Transaction | null
   capabilities: string[] | null
   relaying: boolean
-  /** Haraka's flag behind `relaying` outside of a transaction. */
-  _relaying: boolean
   authheader?: string | undefined
   errors: number
   rcpt_count: { accept: number; tempfail: number; reject: number }

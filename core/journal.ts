@@ -22,7 +22,7 @@ const KEPT = 1000
 /** Seconds. */
 const TTL = 90 * 86_400
 const NODE_TTL = 30
-/** Between two writings of the node's key, in ms. */
+/** Between two writings of the node's key, in ms, while it counts where it counted. */
 const NODE_EVERY = 10_000
 /** After so many ms without an answer a batch is given up. */
 const GIVE_UP = 10_000
@@ -63,6 +63,7 @@ export class Journal {
   #sending: Promise<void> | undefined
   #sentAt = 0
   #toldAt = Number.NEGATIVE_INFINITY
+  #toldStore: NodeState['store'] | undefined
   #complainedAt = Number.NEGATIVE_INFINITY
 
   /** Without Redis (`enabled = false`) nothing is kept or written. */
@@ -142,9 +143,11 @@ export class Journal {
       sent.push(add(key, 'ZINCRBY', TTL, pairs))
     }
     if (entries.length) sent.push(append(client, log, this.options.stream().length, entries))
-    if (performance.now() - this.#toldAt >= NODE_EVERY) {
+    const now = this.options.state()
+    if (performance.now() - this.#toldAt >= NODE_EVERY || now.store !== this.#toldStore) {
       this.#toldAt = performance.now()
-      const state = Object.entries({ ...this.options.state(), since: this.#since })
+      this.#toldStore = now.store
+      const state = Object.entries({ ...now, since: this.#since })
       sent.push(add(this.#keys.node(hostname(), process.pid), 'HSET', NODE_TTL, state))
     }
     for (const result of await Promise.allSettled(sent))

@@ -19,7 +19,6 @@ export interface Client {
 }
 
 interface State {
-  plugin: Plugin
   /** What these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
   subject: Subject
   standing: Standing
@@ -42,44 +41,29 @@ export function setClassifier(classifier: (client: Client) => Standing): void {
   classify = classifier
 }
 
-/** Takes over `connection.relaying`. Called at connect_init, before other plugins; again it does nothing. */
-export function guardConnection(plugin: Plugin, connection: Connection): void {
-  if (states.has(connection)) return
-  states.set(connection, fresh(plugin, connection, connection._relaying === true))
-  Object.defineProperty(connection, '_relaying', {
-    configurable: true,
-    enumerable: true,
-    get: () => mayRelay(connection),
-    set: (value: unknown) => {
-      stateOf(connection).granted = value === true
-    },
-  })
-}
-
-const guarded = new WeakSet<Transaction>()
 /** Another plugin took the right away for one transaction: that counts. */
 const revoked = new WeakSet<Transaction>()
 
 /**
- * Takes over the flag of the open transaction. A right that is set inside a transaction (as the stock relay plugin's
- * dest_domains does for one recipient) would hold for all recipients after it: it does not count.
+ * Takes over `relaying` of Haraka's Connection, for all connections of this process; again it does nothing. A right that
+ * is set inside a transaction (as the stock relay plugin's dest_domains does for one recipient) would hold for all
+ * recipients after it: it does not count.
  */
-export function guardTransaction(plugin: Plugin, connection: Connection): void {
-  guardConnection(plugin, connection)
-  const { transaction } = connection
-  if (!transaction || guarded.has(transaction)) return
-  guarded.add(transaction)
-  if (transaction._relaying === false) revoked.add(transaction)
-  Object.defineProperty(transaction, '_relaying', {
+export function takeOverRelaying(plugin: Plugin): void {
+  const { Connection } = plugin.haraka_require('connection') as { Connection: { prototype: Connection } }
+  Object.defineProperty(Connection.prototype, 'relaying', {
     configurable: true,
-    enumerable: true,
-    get: () => mayRelay(connection),
-    set: (value: unknown) => {
-      const state = stateOf(connection)
-      if (value === false) revoked.add(transaction)
-      if (value !== true || state.ignored || mayRelay(connection)) return
-      state.ignored = true
-      connection.lognotice(plugin, 'another plugin set relaying inside a transaction: ignored')
+    get(this: Connection): boolean {
+      return mayRelay(this)
+    },
+    set(this: Connection, value: unknown) {
+      const state = stateOf(this)
+      if (!this.transaction) state.granted = value === true
+      else if (value === false) revoked.add(this.transaction)
+      else if (!state.ignored && !mayRelay(this)) {
+        state.ignored = true
+        this.lognotice('relay-guard: another plugin set relaying inside a transaction: ignored')
+      }
     },
   })
 }
@@ -110,18 +94,17 @@ export function relayRule(connection: Connection): Rule {
 }
 
 /** Forgets login and rights, as after XCLIENT or PROXY: they were another client's. */
-export function startAfresh(plugin: Plugin, connection: Connection): void {
+function startAfresh(connection: Connection): State {
   delete connection.notes.auth_user
   connection.notes.authenticating = false
   connection.authheader = undefined
-  states.set(connection, fresh(plugin, connection, false))
+  return begin(connection)
 }
 
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
-  if (state && isSame(state.subject, connection)) return state
-  if (state) startAfresh(state.plugin, connection)
-  return states.get(connection) ?? UNKNOWN
+  if (!state) return begin(connection)
+  return isSame(state.subject, connection) ? state : startAfresh(connection)
 }
 
 const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean =>
@@ -131,16 +114,10 @@ const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean 
   subject.localIp === local.ip &&
   subject.localPort === local.port
 
-function fresh(plugin: Plugin, { uuid, remote, local }: Connection, granted: boolean): State {
+function begin(connection: Connection): State {
+  const { uuid, remote, local } = connection
   const subject = { uuid, ip: remote.ip, port: remote.port, localIp: local.ip, localPort: local.port }
-  return { plugin, subject, standing: classify(subject), granted, ignored: false }
-}
-
-/** Of a connection that nobody took over: nobody in particular, without any right. */
-const UNKNOWN: State = {
-  plugin: { name: '' } as Plugin,
-  subject: { uuid: '', ip: '', port: 0, localIp: undefined, localPort: undefined },
-  standing: NOBODY,
-  granted: false,
-  ignored: false,
+  const state = { subject, standing: classify(subject), granted: false, ignored: false }
+  states.set(connection, state)
+  return state
 }

@@ -145,3 +145,20 @@ test('leases are taken along when Redis goes and when it comes back', async () =
   const members = await server.run('ZRANGE', 'relay-guard:concurrent:{ip:203.0.113.9}', 0, -1)
   assert.deepEqual([members].flat().sort(), ['b', 'c'])
 })
+
+test('what Redis charged is not given back in memory, and the other way round', async () => {
+  const { limiter } = watched
+  const asked = charge('2/1h')
+  const inRedis = await limiter.check([asked])
+  await server.kill()
+  await untilMemory(watched)
+  const inMemory = await limiter.check([asked])
+  await limiter.refund(inRedis)
+  assert.deepEqual([inRedis.source, inMemory.source], ['redis', 'memory'])
+  assert.equal((await limiter.peek([asked])).standings[0]?.used, 1)
+  await server.up()
+  await untilRedis(watched, BACK)
+  await limiter.check([asked])
+  await limiter.refund(inMemory)
+  assert.equal(await used(), 1)
+})

@@ -44,3 +44,15 @@ test('a counter can be read with redis-cli, and has a TTL', async () => {
   const ttl = await client.pttl(key)
   assert.ok(ttl > 3_900_000 && ttl <= 3_960_000, `${ttl}`)
 })
+
+test('a write never shortens the TTL, and gives one to a key that lost it', async () => {
+  const store = await emptyStore()
+  const key = 'relay-guard:rate:{ip:203.0.113.9}:messages'
+  await store.step(step([charge('9/1d')]))
+  await store.step(step([charge('9/1d'), charge('9/1m')]))
+  await store.step(step([charge('9/1m')]))
+  assert.ok((await client.pttl(key)) > 86_400_000)
+  await client.persist(key)
+  await store.step(step([charge('9/1m')]))
+  assert.ok((await client.pttl(key)) > 60_000)
+})

@@ -26,9 +26,9 @@ test('when the master dies, the limits go on in memory and then on the new maste
   await trio.master.kill()
   await untilMemory(watched)
   assert.ok((await fire(watched, 30, charge('10/2h'))).allowed <= 10)
-  await untilRedis(watched, 20_000)
   const role = async () => [await trio.replica.run('ROLE')].flat()[0]
-  assert.equal(await role(), 'master')
+  await until(async () => (await role()) === 'master', 20_000, 'the failover of the sentinels')
+  await untilRedis(watched, 5000)
   assert.equal((await fire(watched, 30)).allowed, 0, 'the new master knows what was counted')
   await until(
     async () => Number(await trio.replica.run('ZCARD', 'relay-guard:concurrent:{ip:203.0.113.9}')) === 1,

@@ -375,10 +375,10 @@ test('a unix socket takes mail, and a login without TLS', async (t) => {
 })
 
 test('MAIL carries what is needed and offered', async (t) => {
-  const envelope = { mailFrom: 'a@bücher.example', size: 1234, eightBit: true }
+  const envelope = { mailFrom: 'a@bücher.example', size: 1234, eightBit: true, utf8: true }
   const all = await setUp(t, { envelope })
   await all.delivery.rcpt('b@bücher.example')
-  assert.ok(all.sink.lines.includes('MAIL FROM:<a@xn--bcher-kva.example> SIZE=1234 BODY=8BITMIME'))
+  assert.ok(all.sink.lines.includes('MAIL FROM:<a@xn--bcher-kva.example> SIZE=1234 BODY=8BITMIME SMTPUTF8'))
   assert.ok(all.sink.lines.includes('RCPT TO:<b@xn--bcher-kva.example>'))
   const none = await setUp(t, { envelope, sink: { extensions: [] } })
   await none.delivery.rcpt('b@b.example')

@@ -2,18 +2,17 @@ import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
-  guardConnection,
-  guardTransaction,
   mayRelay,
   relayRule,
   type Standing,
   setClassifier,
   standingOf,
+  takeOverRelaying,
   userOf,
 } from '../core/rights'
 import { connectionOf, pluginOf, type TestConnection } from './support/connection'
 
-const { plugin } = pluginOf()
+takeOverRelaying(pluginOf().plugin)
 const rule = { file: 'acl.ini', section: 'relay', key: '192.0.2.1' }
 
 /** A connection from an address that the ACL has put in a class. */
@@ -21,7 +20,6 @@ function client(kind: Standing['class'], ip = '192.0.2.1'): TestConnection {
   const standing: Standing = kind === 'nobody' ? { class: kind } : { class: kind, rule }
   setClassifier((asked) => (asked.ip === ip ? standing : { class: 'nobody' }))
   const connection = connectionOf({ remoteAddress: ip })
-  guardConnection(plugin, connection)
   return connection
 }
 
@@ -66,12 +64,10 @@ describe('who may relay', () => {
       login(connection)
       connection.begin()
       assert.deepEqual(says(), [false, false])
-      guardTransaction(plugin, connection)
       connection.relaying = true
       assert.deepEqual(says(), [false, false])
       connection.end()
       connection.begin()
-      guardTransaction(plugin, connection)
       assert.deepEqual(says(), [false, false])
     })
 
@@ -82,20 +78,6 @@ describe('who may relay', () => {
       assert.equal(mayRelay(connection), false)
     }
   })
-
-  it('is nobody whose connection was never taken over', () => {
-    const connection = connectionOf()
-    connection.relaying = true
-    assert.equal(mayRelay(connection), false)
-  })
-
-  it('is who had the right before the take-over, which done again changes nothing', () => {
-    const connection = connectionOf()
-    connection.relaying = true
-    guardConnection(plugin, connection)
-    guardConnection(plugin, connection)
-    assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
-  })
 })
 
 describe('a right set inside a transaction', () => {
@@ -103,7 +85,6 @@ describe('a right set inside a transaction', () => {
     const connection = client('nobody')
     for (let round = 0; round < 2; round++) {
       connection.begin()
-      guardTransaction(plugin, connection)
       connection.relaying = true
       assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
       connection.end()
@@ -116,7 +97,6 @@ describe('a right set inside a transaction', () => {
     const connection = client('nobody')
     connection.begin()
     connection.relaying = true
-    guardTransaction(plugin, connection)
     assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
   })
 
@@ -124,13 +104,11 @@ describe('a right set inside a transaction', () => {
     const connection = client('nobody')
     login(connection)
     connection.begin()
-    guardTransaction(plugin, connection)
     connection.relaying = false
     connection.relaying = true
     assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
     connection.end()
     connection.begin()
-    guardTransaction(plugin, connection)
     assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
   })
 
@@ -138,7 +116,6 @@ describe('a right set inside a transaction', () => {
     const connection = client('nobody')
     login(connection)
     connection.begin()
-    guardTransaction(plugin, connection)
     connection.relaying = true
     assert.deepEqual([mayRelay(connection), connection.relaying], [true, true])
   })
@@ -209,7 +186,6 @@ describe('whatever happens in whatever order', () => {
       fc.property(fc.array(fc.constantFrom(...steps), { maxLength: 30 }), fc.boolean(), (path, never) => {
         setClassifier(() => ({ class: never ? 'never' : 'nobody' }))
         const connection = connectionOf()
-        guardConnection(plugin, connection)
         let right = false
         let revoked = false
         for (const [index, step] of path.entries()) {
@@ -228,7 +204,6 @@ describe('whatever happens in whatever order', () => {
             connection.begin()
             revoked = false
             if (step === 'early grant') connection.relaying = true
-            guardTransaction(plugin, connection)
           }
           if (step === 'end' || step === 'xclient') revoked = false
           if (step === 'end') connection.end()

@@ -71,16 +71,17 @@ export class Failover implements Store {
     const elsewhere = step.source !== undefined && step.source !== this.primary.source
     if (elsewhere) return this.second.step(step, now)
     // What was charged in a store that is away cannot be given back there, and must not be given back here.
-    if (this.#down) return this.second.step(step.source ? { ...step, op: 'peek' } : step, now)
+    const instead: Step = step.source ? { ...step, op: 'peek' } : step
+    if (this.#down) return this.second.step(instead, now)
     try {
       return await within(this.options.timeout, this.primary.step(step, now))
     } catch (error) {
       // Whether its leases were granted is unknown; those that are held are taken along on the way back.
-      this.#missed.push(...step.leases)
+      this.#miss(step.leases)
       const blame = error instanceof NoAnswer ? 'store' : this.primary.blame(error)
       if (blame === 'store') this.#fail(error, step)
       if (blame === 'step') this.#fault(error)
-      return this.second.step(step, now)
+      return this.second.step(instead, now)
     }
   }
 
@@ -91,8 +92,7 @@ export class Failover implements Store {
 
   async release(leases: Lease[]): Promise<void> {
     if (!this.#down) return this.#try(this.primary.release(leases))
-    this.#missed.push(...leases)
-    if (this.#missed.length > MISSED) this.#missed.splice(0, this.#missed.length - MISSED)
+    this.#miss(leases)
     await this.second.release(leases)
   }
 
@@ -115,8 +115,15 @@ export class Failover implements Store {
   }
 
   async #both(tell: (store: Store) => Promise<void>): Promise<void> {
-    await tell(this.second)
-    if (!this.#down) await within(this.options.timeout, tell(this.primary))
+    const second = tell(this.second)
+    if (this.#down) return second
+    void second.catch(() => {})
+    await within(this.options.timeout, tell(this.primary))
+  }
+
+  #miss(leases: Lease[]): void {
+    this.#missed.push(...leases)
+    if (this.#missed.length > MISSED) this.#missed.splice(0, this.#missed.length - MISSED)
   }
 
   /** Off the SMTP path: the heartbeat after it mends what is lost here. */

@@ -32,15 +32,14 @@ if not now then
 end
 if deadline ~= '-' and now > tonumber(deadline) then return {now} end
 
--- What a window holds now: used, the count of the current part, the older counts as ',COUNT,COUNT', and whether
--- the current part is the one that was written last.
+-- What a window holds now: used, the count of the current part, the older counts as ',COUNT,COUNT'.
 -- Parts from the future (the clock went back) are taken as if they were of now: neither lost nor counted twice.
 local function read(held, current)
   local newest, used, count, older = match(held, '^(%d+):(%d+):(%d+)(.*)$')
-  if not newest then return 0, 0, '', false end
+  if not newest then return 0, 0, '' end
   local age = current - newest
-  if age <= 0 then return used + 0, count + 0, older, age == 0 end
-  if age > PARTS then return 0, 0, '', false end
+  if age <= 0 then return used + 0, count + 0, older end
+  if age > PARTS then return 0, 0, '' end
   local sum, kept, last, n = 0, {}, 0, 0
   for text in gmatch(count .. older, '%d+') do
     n = n + 1
@@ -48,8 +47,8 @@ local function read(held, current)
     kept[n] = text
     if text ~= '0' then sum, last = sum + text, n end
   end
-  if last == 0 then return 0, 0, '', false end
-  return sum, 0, rep(',0', age - 1) .. ',' .. concat(kept, ',', 1, last), false
+  if last == 0 then return 0, 0, '' end
+  return sum, 0, rep(',0', age - 1) .. ',' .. concat(kept, ',', 1, last)
 end
 
 -- The counts as numbers, the newest first.
@@ -93,8 +92,9 @@ if not refund and call('EXISTS', unpack(KEYS, 1, blocks)) > 0 then
 end
 local blocked = not allowed
 
--- 2. Counters: what to write, the TTL, whether that is set already, whether it goes over, for how long to block
-local writes, longest, lasting, over, ban, arg = {}, {}, {}, {}, {}, 9
+-- 2. Counters: what to write, the longest window, how long its parts need the key, whether it goes over, for how
+-- long to block
+local writes, longest, needed, over, ban, arg = {}, {}, {}, {}, {}, 9
 for i = blocks + 1, blocks + charges do
   local key, flags, cost, windows = KEYS[i], words[arg], tonumber(words[arg + 1]), tonumber(words[arg + 3])
   local shadow, probe = flags == '1' or flags == '3', check and flags >= '2'
@@ -106,8 +106,8 @@ for i = blocks + 1, blocks + charges do
     arg = arg + 3
     local part = ms / PARTS
     local current, field = floor(now / part), name .. '.parts'
-    local used, count, older, same = read(call('HGET', key, field) or '', current)
-    if ms > ttl then ttl, lasting[i] = ms, same end
+    local used, count, older = read(call('HGET', key, field) or '', current)
+    if ms > ttl then ttl, needed[i] = ms, (current + PARTS + 1) * part - now end
     local after = used
     if refund then
       used, count, older = give_back(cost, used, count, older, current, part)
@@ -160,19 +160,23 @@ end
 if peek then return answer end
 
 -- 4. Writing
+-- Each write makes sure of the TTL. PTTL first: it is cheaper, and a limit with shorter windows on the same counter
+-- does not cut the life of the longer ones.
+local function keep(i)
+  if call('PTTL', KEYS[i]) < needed[i] then call('PEXPIRE', KEYS[i], longest[i]) end
+end
 for i = blocks + 1, blocks + charges do
   local key, write = KEYS[i], writes[i]
   if allowed and write then
     call('HSET', key, unpack(write))
-    -- The TTL that came with the first charge of a part outlives that part, whatever is charged to it later.
-    if not lasting[i] then call('PEXPIRE', key, longest[i]) end
+    keep(i)
     local at = 4 + 3 * (i - blocks - 1)
     local decides = answer[at] < 0 and -answer[at] or answer[at]
     answer[at + 1] = write[6 * decides - 4]
   elseif over[i] and not blocked then
     call('HINCRBY', key, 'refused', 1)
     call('HSET', key, 'last', now)
-    call('PEXPIRE', key, longest[i])
+    keep(i)
   end
   if over[i] and ban[i] ~= '0' and not blocked then
     local tag, what = match(key, '({.*}):(.*)$')

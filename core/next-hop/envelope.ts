@@ -51,7 +51,10 @@ export async function sayEnvelope(
     session.inTransaction = false
     return replies
   }
-  const withUtf8 = needsUtf8(envelope.mailFrom) || sayable.some(needsUtf8)
+  const withUtf8 =
+    needsUtf8(envelope.mailFrom) ||
+    sayable.some(needsUtf8) ||
+    (envelope.utf8 === true && session.offers('SMTPUTF8'))
   session.inTransaction = true
   session.transactions++
   const said = await session.askAll(

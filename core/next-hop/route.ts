@@ -23,6 +23,8 @@ export interface Envelope {
   size?: number
   /** The client said BODY=8BITMIME (RFC 6152); passed on where it is offered. */
   eightBit?: boolean
+  /** The client said SMTPUTF8, as for UTF-8 in the header (RFC 6531 3.4); passed on where it is offered. */
+  utf8?: boolean
 }
 
 export interface Settings {

@@ -3,7 +3,7 @@
 import { registerCommon } from '../../core/common-hooks'
 import { answer, guarded, record } from '../../core/decision'
 import type { Plugin } from '../../core/haraka'
-import { guardConnection, mayRelay, setClassifier, standingOf } from '../../core/rights'
+import { mayRelay, setClassifier, standingOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { runAtOnce, runInSlices } from '../../core/slices'
 import { type AclConfig, readAcl } from './config'
@@ -24,7 +24,6 @@ export function register(this: Plugin): void {
 }
 
 export const reject = guarded(function (this, next, connection) {
-  guardConnection(this, connection)
   const decision = greet(standingOf(connection), connection.remote.ip)
   if (decision && decision.code >= 400) return answer(this, next, connection, decision)
   next()

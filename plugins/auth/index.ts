@@ -4,7 +4,7 @@ import { registerCommon } from '../../core/common-hooks'
 import { answer, clean, type Decision, guarded, record } from '../../core/decision'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { ours } from '../../core/ours'
-import { guardTransaction, userOf } from '../../core/rights'
+import { userOf } from '../../core/rights'
 import { Setting, settled } from '../../core/settings'
 import { type AuthConfig, readAuth } from './config'
 import { verify } from './passwords'
@@ -57,14 +57,12 @@ export const auth_command = guarded(function (this, next, connection, params: st
 })
 
 export const own_sender = guarded(function (this, next, connection, params: [Address]) {
-  guardTransaction(this, connection)
   forgetDialogue(connection)
   checkOwner.call(this, next, connection, params[0])
 })
 
 /** Again at each recipient: another plugin may have let a login in since MAIL. */
 export const own_sender_again = guarded(function (this, next, connection) {
-  guardTransaction(this, connection)
   checkOwner.call(this, next, connection, connection.transaction?.mail_from)
 })
 

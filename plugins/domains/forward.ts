@@ -54,10 +54,16 @@ function openFor(client: NextHopClient, transaction: Transaction, { domain }: Wa
   const size = Number(parameters['SIZE'])
   return client.open(domain.route!, {
     mailFrom: wire(transaction.mail_from),
-    eightBit: parameters['BODY']?.toUpperCase() === '8BITMIME',
+    ...bodyOf(parameters),
     ...(size > 0 && Number.isSafeInteger(size) && { size }),
   })
 }
+
+/** What MAIL said of the message that follows (RFC 6152, RFC 6531). */
+export const bodyOf = (parameters: Record<string, string | null>): { eightBit: boolean; utf8: boolean } => ({
+  eightBit: parameters['BODY']?.toUpperCase() === '8BITMIME',
+  utf8: Object.hasOwn(parameters, 'SMTPUTF8'),
+})
 
 export const isYes = ({ code }: { code: number }): boolean => code >= 200 && code < 300
 

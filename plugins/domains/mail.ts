@@ -2,7 +2,7 @@
 import { answer, type Decision, guarded, record } from '../../core/decision'
 import type { Address, Connection, Plugin } from '../../core/haraka'
 import { ours } from '../../core/ours'
-import { guardTransaction, mayRelay, userOf } from '../../core/rights'
+import { mayRelay, userOf } from '../../core/rights'
 import { spfPass } from '../../core/spf'
 import { stateOf } from './envelope'
 import { live } from './live'
@@ -14,7 +14,6 @@ export const begin = guarded(function (
   connection,
   params: [Address, Record<string, string | null>],
 ) {
-  guardTransaction(this, connection)
   if (connection.transaction) stateOf(connection.transaction).parameters = params[1] ?? {}
   next()
 })

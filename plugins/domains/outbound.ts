@@ -9,12 +9,16 @@ import type { Route } from '../../core/next-hop/route'
 import { mayRelay } from '../../core/rights'
 import { spfPass } from '../../core/spf'
 import type { DomainsConfig } from './config'
-import { isYes, wire } from './forward'
+import { stateOf } from './envelope'
+import { bodyOf, isYes, wire } from './forward'
 
 /** What a queued message remembers of the client who brought it. It is written to the queue file. */
 interface Memory {
   mayRelay: boolean
   spfPass: boolean
+  /** Said with MAIL, and said again to the next hop. */
+  eightBit: boolean
+  utf8: boolean
   /** Answers for good that LMTP gave after the message, by recipient. */
   refused?: Record<string, { code: number; status: string; text: string }>
 }
@@ -26,7 +30,11 @@ export function enqueue(
   transaction: Transaction,
   refused: Outcome[] = [],
 ): Promise<void> {
-  const memory: Memory = { mayRelay: mayRelay(connection), spfPass: spfPass(connection) !== undefined }
+  const memory: Memory = {
+    mayRelay: mayRelay(connection),
+    spfPass: spfPass(connection) !== undefined,
+    ...bodyOf(stateOf(transaction).parameters),
+  }
   if (refused.length > 0) {
     memory.refused = Object.fromEntries(
       refused.map(({ recipient, reply }) => [
@@ -106,14 +114,18 @@ async function outcomesOf(
   client: NextHopClient,
   recipients: string[],
 ): Promise<Outcome[]> {
-  const { refused } = (mail.todo.notes['relay_guard'] ?? {}) as Partial<Memory>
+  const {
+    refused,
+    eightBit = false,
+    utf8 = false,
+  } = (mail.todo.notes['relay_guard'] ?? {}) as Partial<Memory>
   const known = recipients.flatMap((recipient): Outcome[] => {
     const answer = refused && Object.hasOwn(refused, recipient) ? refused[recipient] : undefined
     return answer ? [{ recipient, reply: { ...answer, answered: true, host: '' } }] : []
   })
   const open = recipients.filter((recipient) => !known.some((outcome) => outcome.recipient === recipient))
   if (open.length === 0) return known
-  const delivery = client.open(route, { mailFrom: wire(mail.todo.mail_from) })
+  const delivery = client.open(route, { mailFrom: wire(mail.todo.mail_from), eightBit, utf8 })
   const envelope = await delivery.hold(open)
   const refusals = envelope.filter(({ reply }) => !isYes(reply))
   if (refusals.length === open.length) {

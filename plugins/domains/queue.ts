@@ -8,6 +8,7 @@ import { decide, isYes, send } from './forward'
 import { judge, live } from './live'
 import { deliver, enqueue, mayBounce, routeOf } from './outbound'
 import { ruleOf } from './policy'
+import type { Domain } from './table'
 
 /** Seconds for one hook: above every deadline of ours, `timeout_final` included. */
 export const HOOK_TIMEOUT = 3900
@@ -78,7 +79,7 @@ export const hand_over_relayed = guarded(async function (this, next, connection)
   if (!transaction || transaction.notes['quarantine'] || connection.notes['quarantine']) return next()
   const refusal = await finalCheck(connection)
   if (refusal) answer(this, next, connection, refusal)
-  else if (isForOthers(connection, transaction)) next()
+  else if (forOthers(connection, transaction)) next()
   else await queue(this, next, connection, transaction)
 })
 
@@ -98,25 +99,29 @@ async function queue(plugin: Plugin, next: Next, connection: Connection, transac
 }
 
 /** Some recipient is in a domain with `delivery = plugin`: the message is for other queue plugins. */
-const isForOthers = (connection: Connection, { rcpt_to }: Transaction): boolean =>
-  rcpt_to.some((recipient) => judge(connection, recipient).accepted?.domain?.delivery === 'plugin')
+const forOthers = (connection: Connection, { rcpt_to }: Transaction): Domain | undefined =>
+  rcpt_to
+    .map((recipient) => judge(connection, recipient).accepted?.domain)
+    .find((domain) => domain?.delivery === 'plugin')
 
-const NOBODY_TOOK_IT: Decision = {
+const nobodyTook = (domain: Domain): Decision => ({
   outcome: 'message.no-queue-plugin',
   code: 451,
   status: '4.3.5',
   text: 'No queue plugin takes mail for this domain',
-  rule: { file: 'domains.ini', section: 'main', key: 'delivery = plugin' },
-}
+  rule: ruleOf(domain, 'delivery = plugin'),
+})
 
 /** Left alone, core would deliver a relaying client's message to the MX, which may well be this server. */
 export const nobody_took_it = guarded(function (this, next, connection) {
   const { transaction } = connection
-  if (!transaction || !isForOthers(connection, transaction)) return next()
-  if (mayRelay(connection)) return answer(this, next, connection, NOBODY_TOOK_IT)
+  const domain = transaction && forOthers(connection, transaction)
+  if (!domain) return next()
+  const decision = nobodyTook(domain)
+  if (mayRelay(connection)) return answer(this, next, connection, decision)
   // Here core's own answer to a message that nobody took has the right code, 451, and takes our words.
-  record(this, connection, NOBODY_TOOK_IT)
-  next(CONT, `${NOBODY_TOOK_IT.status} ${NOBODY_TOOK_IT.text}`)
+  record(this, connection, decision)
+  next(CONT, `${decision.status} ${decision.text}`)
 })
 
 export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {

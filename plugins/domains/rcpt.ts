@@ -1,7 +1,6 @@
 // Hooks at RCPT: the relay decision, and the next hop's own answer.
 import { answer, clean, type Decision, guarded, ownFailure, record } from '../../core/decision'
 import type { Address, Transaction } from '../../core/haraka'
-import { guardTransaction } from '../../core/rights'
 import { stateOf, type Way } from './envelope'
 import { ask, isYes } from './forward'
 import { judge, live, wayFor } from './live'
@@ -11,7 +10,6 @@ const about = (recipient: Address) => ({ to: recipient.address })
 
 /** First, so that nobody is asked about a recipient that is refused anyway. */
 export const judge_recipient = guarded(function (this, next, connection, params: [Address]) {
-  guardTransaction(this, connection)
   const refusal = senderRefusal(this, connection) ?? judge(connection, params[0]).refused
   if (refusal) answer(this, next, connection, refusal, about(params[0]))
   else next()

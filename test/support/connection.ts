@@ -78,7 +78,7 @@ export function pluginOf(name = 'relay-guard/test', config: Record<string, unkno
     name,
     timeout: 0,
     config: { get: (file) => config[file] },
-    haraka_require: () => undefined,
+    haraka_require: (name) => haraka(`Haraka/${name}`),
     register_hook: () => undefined,
     loginfo: say,
     lognotice: say,
