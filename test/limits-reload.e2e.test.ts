@@ -53,7 +53,9 @@ test('a limit that is taken out ends, and another prefix in redis.ini is where i
   await change({ 'limits.ini': limits, 'redis.ini': redisIni(redis, 'prefix = other:\n') })
   assert.deepEqual(await tries('127.88.1.1', 2), [250, 250])
   const used = (ip: string) => redis.run('HGET', `other:rate:{ip:${ip}}:recipients`, '1h.used')
-  await until(async () => (await tryRcpt(haraka, '127.88.3.9')).code > 0 && (await used('127.88.3.9')) !== null)
+  await until(
+    async () => (await tryRcpt(haraka, '127.88.3.9')).code > 0 && (await used('127.88.3.9')) !== null,
+  )
   assert.deepEqual(codes(await each(3, () => tryRcpt(haraka, '127.88.3.1'))), [250, 250, 450])
   assert.equal(await used('127.88.3.1'), '2')
   assert.deepEqual(haraka.failures(), [])
