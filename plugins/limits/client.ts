@@ -93,7 +93,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
 
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
-  settle(connection)
+  void settle(connection)
   session.guess?.end()
   if (session.lease) {
     live.connections--
