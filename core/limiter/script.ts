@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Cluster, Redis } from 'ioredis'
+import { type Client, gatherWrites } from '../redis'
 
 export interface Script {
   name: string
@@ -19,11 +19,12 @@ export const scripts = { step: load('step'), renew: load('renew'), release: load
 
 /** Runs a script by its hash; a server that does not know it (new, restarted, SCRIPT FLUSH) is sent the source. */
 export async function run(
-  client: Redis | Cluster,
+  client: Client,
   { source, sha }: Script,
   keys: string[],
   args: (string | number)[],
 ): Promise<unknown> {
+  gatherWrites(client)
   try {
     return await client.evalsha(sha, keys.length, ...keys, ...args)
   } catch (error) {
