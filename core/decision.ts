@@ -90,7 +90,7 @@ export function record(
   connection: Connection,
   decision: Decision,
   about: Record<string, string> = {},
-) {
+): Spoken {
   const { transaction } = connection
   const rule = printRule(decision.rule)
   const results = transaction?.results ?? connection.results
@@ -117,7 +117,19 @@ export function record(
       ...line,
       ...(left && { left_out: left }),
     })
-  listener?.({ time: Date.now(), plugin: plugin.name, accepted: !noted, ...line })
+  const spoken = { time: Date.now(), plugin: plugin.name, accepted: !noted, ...line }
+  listener?.(spoken)
+  return spoken
+}
+
+/** The same refusal once more, of a client that Haraka has no connection for. */
+export function noteAgain(plugin: Plugin, spoken: Spoken): void {
+  const left = leftOut()
+  if (left !== undefined) {
+    const { time: _time, plugin: _plugin, accepted: _accepted, ...line } = spoken
+    plugin.lognotice('decision', { ...line, ...(left && { left_out: left }) })
+  }
+  listener?.({ ...spoken, time: Date.now() })
 }
 
 let repeated = 0
@@ -144,12 +156,16 @@ export function answer(
   decision: Decision,
   about: Record<string, string> = {},
   accept: number = CONT,
-) {
-  record(plugin, connection, decision, about)
-  if (decision.code < 400) return next(accept)
+): Spoken {
+  const spoken = record(plugin, connection, decision, about)
+  if (decision.code < 400) {
+    next(accept)
+    return spoken
+  }
   const soft = decision.code < 500
   const code = decision.close ? (soft ? DENYSOFTDISCONNECT : DENYDISCONNECT) : soft ? DENYSOFT : DENY
-  next(code, new DSN(decision.code, `${decision.status} ${clean(decision.text)} (id ${replyId(connection)})`))
+  next(code, new DSN(decision.code, `${decision.status} ${clean(decision.text)} (id ${spoken.id})`))
+  return spoken
 }
 
 /** What an error of our own becomes: never a refusal for good, never a right (451 4.3.0). */
@@ -166,7 +182,7 @@ export const ownFailure = (plugin: Plugin): Decision => ({
  * that let pass, and a rejection that nobody catches ends the process.
  */
 export function guarded<A extends unknown[]>(
-  handler: (this: Plugin, next: Next, connection: Connection, ...rest: A) => void | Promise<void>,
+  handler: (this: Plugin, next: Next, connection: Connection, ...rest: A) => unknown,
 ) {
   return async function (this: Plugin, next: Next, connection: Connection, ...rest: A): Promise<void> {
     try {

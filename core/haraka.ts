@@ -71,7 +71,8 @@ export interface Connection {
   authheader?: string | undefined
   errors: number
   rcpt_count: { accept: number; tempfail: number; reject: number }
-  client: { setTimeout?(ms: number): void }
+  proxy: { allowed: boolean }
+  client: { remoteAddress?: string; setTimeout?(ms: number): void }
   respond(code: number, message: unknown, done?: () => void): void
   reset_transaction(done?: () => void): void
   disconnect(): void

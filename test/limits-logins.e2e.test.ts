@@ -22,7 +22,9 @@ let redis: RedisServer
 let haraka: Haraka
 before(async () => {
   redis = await RedisServer.start()
-  haraka = await startLimits({ limits, redis })
+  // Without the line of acl, nobody but limits looks at the rights of a new client.
+  const plugins = ['xclient', 'auth/flat_file', 'relay-guard/limits', 'mailbox']
+  haraka = await startLimits({ limits, redis, plugins })
 })
 after(async () => {
   await haraka?.stop()

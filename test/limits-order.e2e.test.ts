@@ -31,8 +31,16 @@ for (const plugins of [lines, [...lines].reverse()]) {
       const replies = await each(4, (index) => tryRcpt(haraka, '127.71.0.1', names[index]))
       assert.deepEqual(codes(replies), [250, 550, 250, 450])
       const foreign = await each(3, () => tryRcpt(haraka, '127.74.0.1', 'a@foreign.test'))
-      assert.deepEqual(codes(foreign), [550, 550, 550])
-      assert.equal((await tryRcpt(haraka, '127.74.0.1', 'a@listed.test')).code, 450)
+      assert.deepEqual(codes(foreign), [550, 550, 450])
+      assert.match(
+        foreign[2]?.text ?? '',
+        /Too many refused recipients from 127\.74\.0\.1 .*try again in \d+ s/,
+      )
+      const client = await sessionFrom(haraka, '127.74.0.2')
+      const rcpts = [1, 2, 3, 4].map((number) => `RCPT TO:<${number}@foreign.test>`)
+      const guesses = await client.pipeline(['MAIL FROM:<a@b.test>', ...rcpts, 'RCPT TO:<a@listed.test>'])
+      assert.deepEqual(codes(guesses), [250, 550, 550, 450, 450, 450])
+      client.destroy()
       assert.deepEqual(haraka.failures(), [])
     } finally {
       await haraka.stop()

@@ -2,18 +2,25 @@
 
 import { registerCommon } from '../../core/common-hooks'
 import { answer, guarded, record } from '../../core/decision'
+import { forgetAway, keepAway } from '../../core/door'
 import type { Plugin } from '../../core/haraka'
 import { mayRelay, setClassifier, standingOf } from '../../core/rights'
-import { Setting, settled } from '../../core/settings'
+import { type Reading, Setting, settled } from '../../core/settings'
 import { runAtOnce, runInSlices } from '../../core/slices'
 import { type AclConfig, readAcl } from './config'
 import { greet, standing } from './policy'
 
+/** ms until a rejected client is looked up again. */
+const REJECTED_FOR = 5000
+
 export function register(this: Plugin): void {
-  const acl = new Setting<AclConfig>(this, 'acl.ini', {
-    read: (reading) => runAtOnce(readAcl(reading)),
-    sliced: (reading) => runInSlices(readAcl(reading)),
-  })
+  // Nothing here waits; Haraka would start a timer for each hook.
+  this.timeout = 0
+  const reader = {
+    read: (reading: Reading) => runAtOnce(readAcl(reading)),
+    sliced: (reading: Reading) => runInSlices(readAcl(reading)),
+  }
+  const acl: Setting<AclConfig> = new Setting(this, 'acl.ini', reader, forgetAway)
   setClassifier((client) => standing(acl.value, client))
   registerCommon(this)
   // lookup_rdns is the first hook that can refuse, before DNS is asked; XCLIENT may come back at connect.
@@ -25,8 +32,9 @@ export function register(this: Plugin): void {
 
 export const reject = guarded(function (this, next, connection) {
   const decision = greet(standingOf(connection), connection.remote.ip)
-  if (decision && decision.code >= 400) return answer(this, next, connection, decision)
-  next()
+  if (!decision || decision.code < 400) return next()
+  const spoken = answer(this, next, connection, decision)
+  keepAway(this, connection, { spoken, wait: REJECTED_FOR, say: () => decision })
 })
 
 /** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */

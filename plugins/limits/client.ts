@@ -1,18 +1,17 @@
 // Hooks about the client itself: its connections, its logins, its errors.
 import { forgetDialogue } from '../../core/auth-dialogue'
-import { answer, type Decision, guarded, record } from '../../core/decision'
+import { guarded } from '../../core/decision'
 import type { Connection, Next, Plugin } from '../../core/haraka'
 import type { Limiter } from '../../core/limiter'
 import { attemptedUser, watchLogins } from './attempt'
 import { settle } from './envelope'
 import { Guess } from './guess'
-import { intercept } from './intercept'
 import { live } from './live'
 import { failedLogin, loggedIn, loggingIn } from './logins'
 import { connecting, stepOf } from './policy'
 import { identityOf, partyOf, sessionOf } from './session'
 import { ask, refuse } from './speak'
-import { blocksOf, judge, tooManyErrors } from './verdict'
+import { blocksOf, judge } from './verdict'
 
 const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
 
@@ -28,10 +27,7 @@ export const count_connection = guarded(async function (this, next, connection) 
   else live.connections++
   session.counted = subjectOf(connection)
   session.lease = `${limiter.node}/${connection.uuid}`
-  // The rights first: for a new client they forget the login of the one before, and with it the watch over it.
-  const party = partyOf(connection)
-  watch(connection)
-  const plan = connecting(live.limits.value, party, session.lease)
+  const plan = connecting(live.limits.value, partyOf(connection), session.lease)
   const { charges, leases } = stepOf(plan)
   const said = await limiter.check(charges, leases)
   const remembered = said.source === 'remembered'
@@ -46,6 +42,7 @@ function block(limiter: Limiter, blocks: ReturnType<typeof blocksOf>): void {
   for (const { ms, reason, ...subject } of blocks) limiter.block(subject, ms, reason).catch(() => undefined)
 }
 
+/** Haraka tells nobody whether a login failed: its auth plugins write notes. */
 function watch(connection: Connection): void {
   const session = sessionOf(connection)
   watchLogins(
@@ -62,19 +59,6 @@ function watch(connection: Connection): void {
       void live.limiter?.charge(stepOf(loggedIn(party)).charges)
     },
   )
-  intercept(connection, 'errors', (before, now) => {
-    if (tooManyErrors(live.limits.value, before)) return
-    const errors = tooManyErrors(live.limits.value, now)
-    // After the reply to the command itself: Haraka counts the error first.
-    if (errors) setImmediate(() => hangUp(connection, errors))
-  })
-}
-
-/** Most errors are found by Haraka's core, where no hook runs that could be answered. */
-function hangUp(connection: Connection, errors: Decision): void {
-  const respond: Next = (_, said) => connection.respond(errors.code, said, () => connection.disconnect())
-  if (errors.code < 400) record(live.plugin, connection, errors)
-  else answer(live.plugin, respond, connection, { ...errors, close: true })
 }
 
 /** Before each line of an AUTH dialogue, so that a password is not even looked at. */
@@ -84,6 +68,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
   const session = sessionOf(connection)
   const name = attemptedUser(connection, words)
   if (begins) {
+    watch(connection)
     session.guess?.end()
     delete session.attempt
     session.known = false
@@ -108,7 +93,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
 
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
-  settle(connection)
+  void settle(connection)
   session.guess?.end()
   if (session.lease) {
     live.connections--

@@ -2,13 +2,11 @@
 import { answer, guarded, record } from '../../core/decision'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka'
 import { live } from './live'
-import { addressing, ending, mailing, refusing } from './policy'
+import { addressing, ending, mailing } from './policy'
+import { countRefused, shutFor, shutOut, withLook } from './refused'
 import { partyOf, sessionOf } from './session'
 import { ask, refuse } from './speak'
-import { anotherRecipient, judge, overNow, type Verdict } from './verdict'
-
-/** Who guessed too many recipients is not listened to for so long, ms; then the limiter is asked again. */
-const SHUT = 5000
+import { anotherRecipient, judge, type Verdict } from './verdict'
 
 /** After SPF has spoken, which tells whether MAIL FROM can be believed. */
 export const count_message = guarded(async function (
@@ -17,7 +15,7 @@ export const count_message = guarded(async function (
   connection,
   params: [Address, Record<string, string | null>],
 ) {
-  settle(connection)
+  await settle(connection)
   const size = Number(params[1]?.['SIZE']) || 0
   const verdict = await countMessage(connection, size)
   if (verdict && refuse(this, next, connection, verdict)) return
@@ -25,20 +23,22 @@ export const count_message = guarded(async function (
 })
 
 async function countMessage(connection: Connection, size = 0): Promise<Verdict | undefined> {
-  const plan = mailing(live.limits.value, partyOf(connection), size)
+  const plan = withLook(mailing(live.limits.value, partyOf(connection), size), connection)
   const said = await ask('check', plan)
   if (!said || said.allowed) sessionOf(connection).message = connection.transaction?.uuid
+  if (said?.allowed) shutOut(connection, plan, said)
   return said && judge(live.limits.value, plan, said)
 }
 
 /** First at RCPT: what came of the recipient before this one, and an end to guessing. */
 export const shut = guarded(async function (this, next, connection, params: [Address]) {
-  settle(connection)
+  await settle(connection)
   const session = sessionOf(connection)
   const about = { to: params[0].address }
-  if (session.shut && performance.now() < session.shutUntil) {
-    if (session.shut.code >= 500) session.ours++
-    return answer(this, next, connection, session.shut, about)
+  const closed = shutFor(connection)
+  if (closed) {
+    if (closed.code >= 500) session.ours++
+    return answer(this, next, connection, closed, about)
   }
   // A plugin that says OK to MAIL, as dns-list does for those on a white list, keeps the hooks after it from running.
   if (session.message === connection.transaction?.uuid) return next()
@@ -85,7 +85,7 @@ export const count_bytes = guarded(async function (this, next, connection) {
 })
 
 export function settle_before(this: Plugin, next: Next, connection: Connection): void {
-  settle(connection)
+  void settle(connection)
   next()
 }
 
@@ -94,7 +94,7 @@ export function settle_before(this: Plugin, next: Next, connection: Connection):
  * before the answer nobody knows: it may have been taken.
  */
 export function reset(this: Plugin, next: Next, connection: Connection): void {
-  settle(connection)
+  void settle(connection)
   const session = sessionOf(connection)
   const status = connection.transaction?.msg_status
   if (session.bytes && (status === 'rejected' || status === 'deferred'))
@@ -107,7 +107,7 @@ export function reset(this: Plugin, next: Next, connection: Connection): void {
  * What came of the last recipient: Haraka has no hook for it, but counts. One that was charged and then refused by
  * something else is given back; those refused for good, not by a limit, are counted.
  */
-export function settle(connection: Connection): void {
+export async function settle(connection: Connection): Promise<void> {
   const session = sessionOf(connection)
   const { accept, reject } = connection.rcpt_count
   if (session.pending && accept <= session.pending.accepted)
@@ -116,16 +116,5 @@ export function settle(connection: Connection): void {
   const cost = reject - session.refused - session.ours
   session.refused = reject
   session.ours = 0
-  if (cost > 0) void countRefused(connection, cost)
-}
-
-async function countRefused(connection: Connection, cost: number): Promise<void> {
-  const session = sessionOf(connection)
-  const plan = refusing(live.limits.value, partyOf(connection), cost)
-  const said = await ask('charge', plan)
-  if (!said) return
-  const over = overNow(plan, said)
-  if (!over) return
-  session.shut = over
-  session.shutUntil = performance.now() + SHUT
+  if (cost > 0) await countRefused(connection, cost)
 }

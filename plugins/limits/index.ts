@@ -2,12 +2,14 @@
 import cluster from 'node:cluster'
 import { registerCommon } from '../../core/common-hooks'
 import { onDecision } from '../../core/decision'
+import { forgetAway } from '../../core/door'
 import type { Plugin } from '../../core/haraka'
 import { Journal } from '../../core/journal'
 import { Limiter, MemoryStore, serveMemory } from '../../core/limiter'
 import { type RedisConfig, readRedis } from '../../core/redis-ini'
 import { configurationHash, packageVersion, Setting, settled } from '../../core/settings'
 import { readLimits } from './config'
+import { watchErrors } from './errors'
 import { live } from './live'
 
 export { auth, count_connection, disconnect } from './client'
@@ -15,7 +17,12 @@ export { count_bytes, count_message, count_recipient, reset, settle_before, shut
 
 export function register(this: Plugin): void {
   live.plugin = this
-  live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => live.limiter?.forgetRefusals())
+  // Whatever is asked has a deadline of its own; Haraka would start a timer for each hook.
+  this.timeout = 0
+  live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => {
+    live.limiter?.forgetRefusals()
+    forgetAway()
+  })
   const smtp = this.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
   // As Haraka does: without the key one worker, and with anything that is nothing no master.
   const nodes = smtp?.main?.nodes ?? 1
@@ -28,6 +35,7 @@ export function register(this: Plugin): void {
   if (redis.value) begin()
 
   registerCommon(this)
+  watchErrors(this)
   this.register_hook('lookup_rdns', 'count_connection', -95)
   this.register_hook('connect', 'count_connection', -95)
   this.register_hook('unrecognized_command', 'auth', -95)

@@ -1,5 +1,4 @@
 // What this plugin knows of one connection.
-import type { Decision } from '../../core/decision'
 import type { Connection } from '../../core/haraka'
 import type { Verdict } from '../../core/limiter'
 import { ours } from '../../core/ours'
@@ -7,6 +6,7 @@ import { mayRelay, standingOf, userOf } from '../../core/rights'
 import { spfPass } from '../../core/spf'
 import type { Guess } from './guess'
 import type { Party } from './subjects'
+import type { Refusal } from './verdict'
 
 export interface Session {
   /** The client that was counted at connect; XCLIENT and PROXY make it another. */
@@ -29,8 +29,7 @@ export interface Session {
   refused: number
   ours: number
   /** Too many recipients were refused: so are all others until then (ms of the monotonic clock), without asking. */
-  shut?: Decision
-  shutUntil: number
+  shut?: { refusal: Refusal; since: number; until: number }
 }
 
 const sessions = new WeakMap<Connection, Session>()
@@ -46,7 +45,6 @@ export function sessionOf(connection: Connection): Session {
       weighed: undefined,
       refused: 0,
       ours: 0,
-      shutUntil: 0,
     }
     sessions.set(connection, session)
   }

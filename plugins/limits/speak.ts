@@ -1,5 +1,6 @@
 // A verdict as an answer to the client, and a plan as a question to the limiter.
 import { answer, record } from '../../core/decision'
+import { keepAway } from '../../core/door'
 import type { Connection, Next, Plugin } from '../../core/haraka'
 import type { Verdict as Said } from '../../core/limiter'
 import { live } from './live'
@@ -26,6 +27,9 @@ export function refuse(
   if (!refusal) return false
   const decision = speak(refusal)
   const whom = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
-  answer(plugin, next, connection, remembered ? { ...decision, again: true } : decision, whom)
+  const again = remembered ? { ...decision, again: true } : decision
+  const spoken = answer(plugin, next, connection, again, whom)
+  if (decision.close)
+    keepAway(plugin, connection, { spoken, wait: refusal.wait, say: (left) => speak(refusal, left) })
   return true
 }

@@ -83,11 +83,11 @@ function shadowsOf(plan: Plan, { standings, slots }: Said, known: boolean): Deci
 }
 
 /** What is over its limit now, after something was counted without refusing. */
-export function overNow({ event, counts }: Plan, { standings }: Said): Decision | undefined {
+export function overNow({ event, counts }: Plan, { standings }: Said): Refusal | undefined {
   for (const [at, { charge, reason }] of counts.entries()) {
     const standing = standings[at]
     if (reason && reason.limit.action !== 'shadow' && standing?.refused)
-      return overRate(event, charge, reason, standing).decision
+      return overRate(event, charge, reason, standing)
   }
   return undefined
 }
