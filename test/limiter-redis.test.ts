@@ -56,3 +56,13 @@ test('a write never shortens the TTL, and gives one to a key that lost it', asyn
   await store.step(step([charge('9/1m')]))
   assert.ok((await client.pttl(key)) > 60_000)
 })
+
+test('steps that are asked at once reach Redis in one write', async () => {
+  const store = await emptyStore()
+  const reads = async () => Number(/total_reads_processed:(\d+)/.exec(await client.info('stats'))?.[1])
+  await store.step(step([charge('100/1h')]))
+  const before = await reads()
+  await Promise.all(Array.from({ length: 30 }, () => store.step(step([charge('100/1h')]))))
+  // The second is that of the question.
+  assert.equal((await reads()) - before, 2)
+})
