@@ -3,7 +3,17 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Haraka } from './support/haraka'
-import { codes, each, only, sessionFrom, startLimits, tryConnect, tryMail, tryRcpt } from './support/limits'
+import {
+  codes,
+  each,
+  only,
+  sessionFrom,
+  startLimits,
+  tryConnect,
+  tryMail,
+  tryRcpt,
+  untilRedisCounts,
+} from './support/limits'
 import { RedisServer, startCluster, until } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 
@@ -76,6 +86,7 @@ describe('two workers with Redis', () => {
   before(async () => {
     redis = await RedisServer.start()
     haraka = await startLimits({ limits, redis, nodes: 2 })
+    await untilRedisCounts(haraka, redis)
   })
   after(async () => {
     await haraka?.stop()
