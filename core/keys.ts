@@ -1,6 +1,7 @@
 // Every Redis key, nowhere else. What stands in braces is what Redis Cluster hashes, so all that is kept of one
 // subject lies on one node.
 import { createHash } from 'node:crypto'
+import { memo } from './memo'
 
 /** Encoded subjects end here; what goes beyond stands as a hash. */
 const LONGEST = 200
@@ -26,8 +27,10 @@ export function encodeSubject(subject: string): string {
   return `${encoded.slice(0, KEPT)}~${createHash('sha256').update(encoded).digest('hex').slice(0, 32)}`
 }
 
-const dashed = (words: string): string => words.replaceAll(' ', '-')
-const tag = (whom: string, subject: string): string => `{${dashed(whom)}:${encodeSubject(subject)}}`
+const dashed = memo((words) => words.replaceAll(' ', '-'))
+// The steps of one session, and those of clients that come again, name the same subjects.
+const encoded = memo(encodeSubject)
+const tag = (whom: string, subject: string): string => `{${dashed(whom)}:${encoded(subject)}}`
 const day = (date: Date): string => date.toISOString().slice(0, 10)
 
 export interface Keys {

@@ -103,10 +103,16 @@ export const blockReason = (what: string): string => `too many ${what.replaceAll
 
 /** The subjects of a step, each once, in the order they first appear. */
 export function subjectsOf({ charges, leases }: Pick<Step, 'charges' | 'leases'>): Subject[] {
-  const seen = new Map<string, Subject>()
-  for (const item of [...charges, ...leases]) {
-    const name = `${item.whom} ${item.subject}`
-    if (!seen.has(name)) seen.set(name, { whom: item.whom, subject: item.subject })
+  const seen = new Map<string, Set<string>>()
+  const subjects: Subject[] = []
+  const see = ({ whom, subject }: Subject) => {
+    const before = seen.get(whom)
+    if (before?.has(subject)) return
+    if (before) before.add(subject)
+    else seen.set(whom, new Set([subject]))
+    subjects.push({ whom, subject })
   }
-  return [...seen.values()]
+  charges.forEach(see)
+  leases.forEach(see)
+  return subjects
 }

@@ -34,18 +34,22 @@ export const messageOf = (error: unknown): string => (error instanceof Error ? e
 class NoAnswer extends Error {}
 
 /** The promise's value, or an error after `ms`. */
-export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
+export function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
     const refuse = () => reject(new NoAnswer(`no answer within ${ms} ms`))
     // After a stall of this process the answer may lie in the socket already: it is read before setImmediate.
-    timer = setTimeout(() => setImmediate(refuse), ms)
+    const timer = setTimeout(() => setImmediate(refuse), ms)
+    promise.then(
+      (value) => {
+        clearTimeout(timer)
+        resolve(value)
+      },
+      (error) => {
+        clearTimeout(timer)
+        reject(error)
+      },
+    )
   })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 export class Failover implements Store {

@@ -1,11 +1,24 @@
 // A step as the arguments of step.lua, and its reply as an answer.
 import type { Keys } from '../keys'
+import type { Rate } from '../rate'
 import { type Answer, type Block, LEASE, type Standing, type Step, type Subject } from './contract'
 
 export interface Call {
   keys: string[]
-  /** One string of words. */
+  /** A JSON array. */
   args: string
+}
+
+/** The windows of a limit as JSON: they come from a file and are sent with every step. */
+const written = new WeakMap<Rate, string>()
+
+function writeWindows(limit: Rate): string {
+  let text = written.get(limit)
+  if (text === undefined) {
+    text = JSON.stringify(limit.windows.map(({ name, ms, limit }) => [name, ms, limit]))
+    written.set(limit, text)
+  }
+  return text
 }
 
 /** The keys and arguments of step.lua. `deadline` (unix ms by the server's clock): later than that, nothing is done. */
@@ -16,19 +29,21 @@ export function makeCall(
   now?: number,
   deadline?: number,
 ): Call {
-  const { op, charges, leases, by, at = 0 } = step
+  const { op, by, at = 0 } = step
   const keys = subjects.map(({ whom, subject }) => names.block(whom, subject))
-  const args = [op, now ?? '-', deadline ?? '-', by, at, LEASE, subjects.length, charges.length]
-  for (const { whom, subject, what, cost, limit, shadow, probe, block = 0 } of charges) {
+  const charges: string[] = []
+  for (const { whom, subject, what, cost, limit, shadow, probe, block = 0 } of step.charges) {
+    // For a block of its subject the block key is enough.
+    if (!limit.windows.length) continue
     keys.push(names.rate(whom, subject, what))
-    args.push((shadow ? 1 : 0) + (probe ? 2 : 0), cost, block, limit.windows.length)
-    for (const { name, ms, limit: most } of limit.windows) args.push(name, ms, most)
+    charges.push(`[${(shadow ? 1 : 0) + (probe ? 2 : 0)},${cost},${block},${writeWindows(limit)}]`)
   }
-  for (const { whom, subject, limit, id } of leases) {
+  const leases = step.leases.map(({ whom, subject, limit, id }) => {
     keys.push(names.concurrent(whom, subject))
-    args.push(limit, id)
-  }
-  return { keys, args: args.join(' ') }
+    return `[${limit},${JSON.stringify(id)}]`
+  })
+  const head = `"${op}",${now ?? false},${deadline ?? false},${JSON.stringify(by)},${at},${LEASE}`
+  return { keys, args: `[${head},[${charges.join()}],[${leases.join()}]]` }
 }
 
 /** step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. */
@@ -42,6 +57,7 @@ export function readReply(step: Step, subjects: Subject[], reply: unknown): Answ
   const allowed = number() === 1
   const found = number()
   const standings = step.charges.map(({ limit: { windows } }): Standing => {
+    if (!windows.length) return { refused: false, window: '', used: 0, limit: 0, retryAfter: 0 }
     const decides = number()
     const { name = '', limit = 0 } = windows[Math.abs(decides) - 1] ?? {}
     return { refused: decides < 0, window: name, used: number(), limit, retryAfter: number() }

@@ -1,36 +1,29 @@
 -- step.lua: checks and charges all that one SMTP command touches, all or nothing.
--- KEYS    B block keys, then C rate keys, then L lease keys
--- ARGV    one string of words (a step has some fifty, and each argument costs the client more than Lua a word):
---         op (check, charge, refund, peek), now (unix ms, - = the server's clock), deadline (unix ms by the server's
---         clock, - = none), by (who sets blocks), at (unix ms, refund: when it was charged), lease (ms), B, C;
---         for each charge: flags (1 shadow, 2 probe), cost, block (ms, 0 = none), number of windows,
---         and for each window: name, ms, limit;
---         for each lease: limit, member
+-- KEYS    the block keys, then the rate key of each charge, then the lease key of each lease
+-- ARGV    one JSON array (each argument costs the client more than it costs Lua to read it here):
+--         op (check, charge, refund, peek), now (unix ms, false = the server's clock), deadline (unix ms by the
+--         server's clock, false = none), by (who sets blocks), at (unix ms, refund: when it was charged), lease (ms),
+--         for each charge [flags (1 shadow, 2 probe), cost, block (ms, 0 = none), for each window [name, ms, limit]],
+--         for each lease [limit, member]
 -- Returns {now}: later than the deadline, nothing was done. Else {now, allowed, number of blocks;
---         for each charge: index of the window that decides (0 = unlimited, negative if refused), used,
---         retry after (ms, -1 = never);
+--         for each charge: index of the window that decides (negative if refused), used, retry after (ms, -1 = never);
 --         for each lease: refused, used;
 --         for each block: index of its key, until, reason, since, by}
 --
 -- A window is held in parts of a tenth. `W.parts` is NEWEST:USED:COUNT,COUNT,...: the number of the newest part (unix
 -- ms divided by its length), the sum, and the counts, the newest first. The oldest of 11 parts lies only partly in
 -- the window and is counted in full. All is read before anything is written: an error leaves nothing half done.
+-- Numbers are made text once: Redis does it with printf, which costs more than a short command.
 local floor, match, gmatch, rep, concat, call = math.floor, string.match, string.gmatch, string.rep, table.concat, redis.call
 local PARTS = 10
-local words, count = {}, 0
-for word in gmatch(ARGV[1], '[^ ]+') do
-  count = count + 1
-  words[count] = word
-end
-local op, deadline, by, at, lease = words[1], words[3], words[4], words[5], words[6]
-local blocks, charges = tonumber(words[7]), tonumber(words[8])
+local op, now, deadline, by, at, lease, charges, leases = unpack(cjson.decode(ARGV[1]))
 local check, peek, refund = op == 'check', op == 'peek', op == 'refund'
-local now = tonumber(words[2])
+local blocks = #KEYS - #charges - #leases
 if not now then
   local time = call('TIME')
   now = time[1] * 1000 + floor(time[2] / 1000)
 end
-if deadline ~= '-' and now > tonumber(deadline) then return {now} end
+if deadline and now > deadline then return {now} end
 
 -- What a window holds now: used, the count of the current part, the older counts as ',COUNT,COUNT'.
 -- Parts from the future (the clock went back) are taken as if they were of now: neither lost nor counted twice.
@@ -92,18 +85,16 @@ if not refund and call('EXISTS', unpack(KEYS, 1, blocks)) > 0 then
 end
 local blocked = not allowed
 
--- 2. Counters: what to write, the longest window, how long its parts need the key, whether it goes over, for how
--- long to block
-local writes, longest, needed, over, ban, arg = {}, {}, {}, {}, {}, 9
-for i = blocks + 1, blocks + charges do
-  local key, flags, cost, windows = KEYS[i], words[arg], tonumber(words[arg + 1]), tonumber(words[arg + 3])
-  local shadow, probe = flags == '1' or flags == '3', check and flags >= '2'
-  local write, ttl, refused, decides, held, wait, fullest = nil, 0, false, 0, 0, 0, -1
-  ban[i] = words[arg + 2]
-  arg = arg + 4
-  for j = 1, windows do
-    local name, ms, limit = words[arg], tonumber(words[arg + 1]), tonumber(words[arg + 2])
-    arg = arg + 3
+-- 2. Counters: what to write, the longest window, how long its parts need the key, whether it goes over
+local writes, longest, needed, over = {}, {}, {}, {}
+for i = 1, #charges do
+  local charge, key = charges[i], KEYS[blocks + i]
+  local flags, cost, windows = charge[1], charge[2], charge[4]
+  local shadow, write = flags == 1 or flags == 3, not (peek or check and flags >= 2) and {}
+  local ttl, refused, decides, held, wait, fullest = 0, false, 0, 0, 0, -1
+  for j = 1, #windows do
+    local window = windows[j]
+    local name, ms, limit = window[1], window[2], window[3]
     local part = ms / PARTS
     local current, field = floor(now / part), name .. '.parts'
     local used, count, older = read(call('HGET', key, field) or '', current)
@@ -116,39 +107,34 @@ for i = blocks + 1, blocks + charges do
       after = used + cost
       if after > limit then
         local ms = 0
-        if not (op == 'charge') then ms = cost > limit and -1 or retry(after - limit, count, older, current, part) end
+        if op ~= 'charge' then ms = cost > limit and -1 or retry(after - limit, count, older, current, part) end
         if not refused or (wait ~= -1 and (ms == -1 or ms > wait)) then decides, wait, held = j, ms, used end
         refused = true
       end
       count = count + cost
     end
     if not refused and after / limit > fullest then decides, fullest, held = j, after / limit, used end
-    if not (probe or peek) then
-      local parts = current .. ':' .. after .. ':' .. count .. older
-      if j == 1 then
-        write = {name .. '.used', after, name .. '.limit', limit, field, parts}
-      else
-        local n = #write
-        write[n + 1], write[n + 2], write[n + 3] = name .. '.used', after, name .. '.limit'
-        write[n + 4], write[n + 5], write[n + 6] = limit, field, parts
-      end
+    if write then
+      local text, n = after .. '', #write
+      write[n + 1], write[n + 2], write[n + 3], write[n + 4] = name .. '.used', text, name .. '.limit', limit .. ''
+      write[n + 5] = field
+      write[n + 6] = current .. ':' .. text .. ':' .. (count == after and text or count) .. older
     end
   end
-  writes[i], longest[i], over[i] = write or false, ttl + ttl / PARTS, refused and not shadow
+  writes[i], longest[i], over[i] = write, ttl + ttl / PARTS, refused and not shadow
   if over[i] then allowed = false end
   local n = #answer
   answer[n + 1], answer[n + 2], answer[n + 3] = refused and -decides or decides, held, wait
 end
 
 -- 3. Leases
-local leases = arg
-for i = blocks + charges + 1, #KEYS do
-  local used = call('ZCOUNT', KEYS[i], '(' .. now, '+inf')
-  local refused = used >= tonumber(words[arg]) and not call('ZSCORE', KEYS[i], words[arg + 1])
+for i = 1, #leases do
+  local key, limit, member = KEYS[blocks + #charges + i], leases[i][1], leases[i][2]
+  local used = call('ZCOUNT', key, '(' .. now, '+inf')
+  local refused = used >= limit and not call('ZSCORE', key, member)
   if refused then allowed = false end
   local n = #answer
   answer[n + 1], answer[n + 2] = refused and 1 or 0, used
-  arg = arg + 2
 end
 
 if not (check or peek) then allowed = true end
@@ -162,36 +148,37 @@ if peek then return answer end
 -- 4. Writing
 -- Each write makes sure of the TTL. PTTL first: it is cheaper, and a limit with shorter windows on the same counter
 -- does not cut the life of the longer ones.
-local function keep(i)
-  if call('PTTL', KEYS[i]) < needed[i] then call('PEXPIRE', KEYS[i], longest[i]) end
+local function keep(i, key)
+  if call('PTTL', key) < needed[i] then call('PEXPIRE', key, longest[i]) end
 end
-for i = blocks + 1, blocks + charges do
-  local key, write = KEYS[i], writes[i]
+for i = 1, #charges do
+  local key, write, ban = KEYS[blocks + i], writes[i], charges[i][3]
   if allowed and write then
     call('HSET', key, unpack(write))
-    keep(i)
-    local at = 4 + 3 * (i - blocks - 1)
-    local decides = answer[at] < 0 and -answer[at] or answer[at]
-    answer[at + 1] = write[6 * decides - 4]
+    keep(i, key)
+    local index = 3 * i + 1
+    local decides = answer[index] < 0 and -answer[index] or answer[index]
+    answer[index + 1] = tonumber(write[6 * decides - 4])
   elseif over[i] and not blocked then
     call('HINCRBY', key, 'refused', 1)
     call('HSET', key, 'last', now)
-    keep(i)
+    keep(i, key)
   end
-  if over[i] and ban[i] ~= '0' and not blocked then
+  if over[i] and ban > 0 and not blocked then
     local tag, what = match(key, '({.*}):(.*)$')
     for b = 1, blocks do
       if match(KEYS[b], '{.*}$') == tag then
-        call('HSET', KEYS[b], 'reason', 'too many ' .. what, 'since', now, 'until', now + ban[i], 'by', by)
-        call('PEXPIRE', KEYS[b], ban[i])
+        call('HSET', KEYS[b], 'reason', 'too many ' .. what, 'since', now, 'until', now + ban, 'by', by)
+        call('PEXPIRE', KEYS[b], ban)
       end
     end
   end
 end
 if not allowed then return answer end
-for i = blocks + charges + 1, #KEYS do
-  call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-  call('ZADD', KEYS[i], now + lease, words[leases + 2 * (i - blocks - charges) - 1])
-  call('PEXPIRE', KEYS[i], lease)
+for i = 1, #leases do
+  local key = KEYS[blocks + #charges + i]
+  call('ZREMRANGEBYSCORE', key, '-inf', now)
+  call('ZADD', key, now + lease, leases[i][2])
+  call('PEXPIRE', key, lease)
 end
 return answer

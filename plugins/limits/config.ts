@@ -42,6 +42,8 @@ export interface Limit {
 export interface LimitsConfig {
   /** By section: `recipients per ip`. */
   limits: Map<string, Limit>
+  /** The same, as each step looks for them. */
+  perWhom: Partial<Record<Whom, Map<What, Limit>>>
   ipv6Prefix: number
   exemptRelay: boolean
 }
@@ -56,6 +58,7 @@ export function readLimits({ sections, mistakes }: Reading): LimitsConfig {
   const main = fieldsOf(FILE, sections, 'main', mistakes)
   const config: LimitsConfig = {
     limits: new Map(),
+    perWhom: {},
     ipv6Prefix: main.read('ipv6_prefix', 64, readIpv6Prefix),
     exemptRelay: main.flag('exempt_relay', true),
   }
@@ -63,10 +66,17 @@ export function readLimits({ sections, mistakes }: Reading): LimitsConfig {
   for (const section of sections) {
     if (section.name === 'main') continue
     const pair = SECTIONS.get(section.name)
-    if (pair) config.limits.set(section.name, readLimit(section, pair, config.ipv6Prefix, mistakes))
+    if (pair) add(config, readLimit(section, pair, config.ipv6Prefix, mistakes))
     else mistakes.push({ file: FILE, section: section.name, key: '', text: noPair(section.name) })
   }
   return config
+}
+
+function add({ limits, perWhom }: LimitsConfig, limit: Limit): void {
+  const { section, what, whom } = limit
+  limits.set(section, limit)
+  const those = perWhom[whom] ?? new Map<What, Limit>()
+  perWhom[whom] = those.set(what, limit)
 }
 
 function readIpv6Prefix(text: string): number {

@@ -21,6 +21,8 @@ export interface Ruling extends Exception {
 /** Finds the exception that holds for someone. */
 export type Exceptions = (who: Who) => Ruling | undefined
 
+const NONE: Exceptions = () => undefined
+
 /** What is wrong with a key, as a mistake of it. */
 export type Wrong = (key: string, text: string) => void
 
@@ -47,6 +49,7 @@ export function addressExceptions(written: Exception[], ipOf: (ip: string) => Wh
     const range = attempt(exception.key, parsePrefix, wrong)
     if (range) builder.add(range, parsed.push({ exception, range }) - 1)
   }
+  if (!parsed.length) return NONE
   const table = builder.buildSync()
   return ({ ip, range, subject }) => {
     const found = parsed[table.lookup(ip)]
@@ -72,6 +75,7 @@ export function nameExceptions(whom: Whom, written: Exception[], wrong: Wrong): 
     if (form?.name !== undefined) add(names, form.name, exception)
     if (form?.domain !== undefined) add(domains, form.domain, exception)
   }
+  if (!names.size && !domains.size) return NONE
   return ({ subject }) => {
     const at = subject.lastIndexOf('@')
     const isDomain = whom.endsWith('domain')

@@ -2,10 +2,9 @@
 // within 30 days. What fails at a place of his counts only for him there; what fails elsewhere counts for the client
 // and for the user elsewhere. So a forgotten phone does not lock out its office, and strangers who try passwords do not
 // lock out the user where he works.
-import type { Charge } from '../../core/limiter/contract'
 import { type Rate, unlimited } from '../../core/rate'
 import type { LimitsConfig } from './config'
-import { type Count, chargeOf, clientsOf, type Plan, ruled, under } from './policy'
+import { type Count, chargeOf, chargeUnder, clientsOf, type Plan, ruled } from './policy'
 import { ipOf, networkOfClient, type Party, userOf } from './subjects'
 
 const WHAT = 'failed logins'
@@ -48,7 +47,7 @@ function elsewhere(config: LimitsConfig, party: Party): Count[] {
     if (!rule) return [look]
     const { limit, key, rate, subject } = rule
     const count: Count = {
-      charge: { ...chargeOf({ whom: who.whom, subject }, WHAT, rate), ...under(limit) },
+      charge: chargeUnder(limit, rate, { whom: who.whom, subject }),
       reason: { limit, key },
       when: 'elsewhere',
     }
@@ -69,7 +68,7 @@ function atPlace(config: LimitsConfig, party: Party): Count[] {
   const rule = whos.map((who) => ruled(config, party, WHAT, who)).find((found) => found !== undefined)
   if (!rule) return []
   const { limit, key, rate } = rule
-  const charge: Charge = { ...chargeOf(placeOf(party.user, party.ip), WHAT, rate), ...under(limit) }
+  const charge = chargeUnder(limit, rate, placeOf(party.user, party.ip))
   return [{ charge, reason: { limit, key }, when: 'known' }]
 }
 

@@ -59,7 +59,7 @@ export function connecting(config: LimitsConfig, party: Party, id: string): Plan
   const clients = clientsOf(config, party)
   return {
     event: 'connection',
-    counts: countAll(config, party, clients, [['connections', {}]]),
+    counts: countAll(config, party, clients, [{ what: 'connections' }]),
     slots: clients.flatMap((who) => slotOf(config, party, who, id)),
   }
 }
@@ -67,8 +67,12 @@ export function connecting(config: LimitsConfig, party: Party, id: string): Plan
 /** `op: check`. `size`: as the client gave it with MAIL, bytes. */
 export function mailing(config: LimitsConfig, party: Party, size = 0): Plan {
   const whos = [...clientsOf(config, party), ...sendersOf(party, config.ipv6Prefix)]
-  const sized: [What, Partial<Charge>][] = size > 0 ? [['bytes', { cost: size, probe: true }]] : []
-  return { event: 'message', counts: countAll(config, party, whos, [['messages', {}], ...sized]), slots: [] }
+  const sized: Counted[] = size > 0 ? [{ what: 'bytes', cost: size, probe: true }] : []
+  return {
+    event: 'message',
+    counts: countAll(config, party, whos, [{ what: 'messages' }, ...sized]),
+    slots: [],
+  }
 }
 
 /** `op: check` before the recipient is accepted, `op: refund` where something else refuses it then. */
@@ -80,8 +84,8 @@ export function addressing(config: LimitsConfig, party: Party): Plan {
     ...(recipient ? recipientsOf(recipient) : []),
   ]
   const counts = countAll(config, party, whos, [
-    ['recipients', {}],
-    ['refused recipients', { probe: true }],
+    { what: 'recipients' },
+    { what: 'refused recipients', probe: true },
   ])
   return { event: 'recipient', counts, slots: [] }
 }
@@ -94,7 +98,11 @@ export function ending(config: LimitsConfig, party: Party, bytes: number, domain
     if (host) recipients.set(who.subject, who)
   }
   const whos = [...clientsOf(config, party), ...sendersOf(party, config.ipv6Prefix), ...recipients.values()]
-  return { event: 'message', counts: countAll(config, party, whos, [['bytes', { cost: bytes }]]), slots: [] }
+  return {
+    event: 'message',
+    counts: countAll(config, party, whos, [{ what: 'bytes', cost: bytes }]),
+    slots: [],
+  }
 }
 
 /** `op: charge`: recipients that were refused for good (5xx), not by a limit. */
@@ -102,7 +110,7 @@ export function refusing(config: LimitsConfig, party: Party, cost: number): Plan
   const whos = clientsOf(config, party).slice(0, 2)
   return {
     event: 'recipient',
-    counts: countAll(config, party, whos, [['refused recipients', { cost }]]),
+    counts: countAll(config, party, whos, [{ what: 'refused recipients', cost }]),
     slots: [],
   }
 }
@@ -121,10 +129,14 @@ export function ruled(
   what: What,
   who: Who,
 ): (Reason & Ruling) | undefined {
-  const limit = config.limits.get(`${what} per ${who.whom}`)
+  const limit = config.perWhom[who.whom]?.get(what)
   if (!limit || (party.relay && config.exemptRelay && EXEMPT.includes(what))) return undefined
-  const ruling = limit.exceptions(who) ?? { key: 'limit', rate: limit.rate, subject: who.subject }
-  return { limit, ...ruling }
+  const { key, rate, subject } = limit.exceptions(who) ?? {
+    key: 'limit',
+    rate: limit.rate,
+    subject: who.subject,
+  }
+  return { limit, key, rate, subject }
 }
 
 export const chargeOf = (who: { whom: string; subject: string }, what: string, limit: Rate): Charge => ({
@@ -135,30 +147,43 @@ export const chargeOf = (who: { whom: string; subject: string }, what: string, l
   limit,
 })
 
-/** What `limit` makes of a charge under it. */
-export const under = (limit: Limit): Partial<Charge> => ({
-  ...(limit.action === 'shadow' && { shadow: true }),
-  ...(limit.block > 0 && { block: limit.block }),
-})
+/** A charge by a section: under its action and its block. `rate`: its own, or that of an exception. */
+export function chargeUnder(
+  { what, action, block }: Limit,
+  rate: Rate,
+  who: { whom: string; subject: string },
+): Charge {
+  const charge = chargeOf(who, what, rate)
+  if (action === 'shadow') charge.shadow = true
+  if (block > 0) charge.block = block
+  return charge
+}
+
+/** What is counted at an event, how much of it, and whether it is charged now or only has to have room. */
+interface Counted {
+  what: What
+  cost?: number
+  probe?: boolean
+}
 
 /** A count for each thing and each one for whom it is limited, and a look at the blocks of all of them. */
-function countAll(
-  config: LimitsConfig,
-  party: Party,
-  whos: Who[],
-  whats: [What, Partial<Charge>][],
-): Count[] {
-  return whos.flatMap((who) => {
-    const counts = whats.flatMap(([what, more]): Count[] => {
+function countAll(config: LimitsConfig, party: Party, whos: Who[], counted: Counted[]): Count[] {
+  const counts: Count[] = []
+  for (const who of whos) {
+    let seen = false
+    for (const { what, cost = 1, probe } of counted) {
       const rule = ruled(config, party, what, who)
-      if (!rule) return []
+      if (!rule) continue
       const { limit, key, rate, subject } = rule
-      const charge = { ...chargeOf({ whom: who.whom, subject }, what, rate), ...under(limit), ...more }
-      return [{ charge, reason: { limit, key } }]
-    })
-    const seen = counts.some(({ charge }) => charge.subject === who.subject)
-    return seen ? counts : [...counts, { charge: chargeOf(who, whats[0]![0], unlimited) }]
-  })
+      const charge = chargeUnder(limit, rate, { whom: who.whom, subject })
+      charge.cost = cost
+      if (probe) charge.probe = true
+      counts.push({ charge, reason: { limit, key } })
+      seen ||= subject === who.subject
+    }
+    if (!seen) counts.push({ charge: chargeOf(who, counted[0]!.what, unlimited) })
+  }
+  return counts
 }
 
 /** More than there can be: a lease under `shadow` is taken and never refused. */

@@ -2,6 +2,7 @@
 // "@", a mailbox ends in "@" and a host, and each kind of name has a key space (its `whom`) of its own.
 import { domainOf, unquoted, withoutTag } from '../../core/address'
 import { formatIp, lastOf, networkOf, parseIp } from '../../core/ip'
+import { memo } from '../../core/memo'
 import type { Range } from '../../core/prefix'
 
 export type Whom =
@@ -59,19 +60,26 @@ function subnetOf(ip: string, v4: number, v6: number): { subject: string; range?
   }
 }
 
+// A session asks for its client at every step. One memory for each length of prefix: a new configuration may have another.
+const ips = new Map<number, (ip: string) => Who>()
+
 /** `203.0.113.9`, `2001:db8:1:2::/64`. */
-export const ipOf = (ip: string, ipv6Prefix: number): Who => ({
-  whom: 'ip',
-  ...subnetOf(ip, 32, ipv6Prefix),
-  ip,
-})
+export function ipOf(ip: string, ipv6Prefix: number): Who {
+  let find = ips.get(ipv6Prefix)
+  if (!find) {
+    find = memo((text) => ({ whom: 'ip', ...subnetOf(text, 32, ipv6Prefix), ip: text }))
+    ips.set(ipv6Prefix, find)
+  }
+  return find(ip)
+}
 
 /** `203.0.113.0/24`, `2001:db8:1::/48`. */
-export const networkOfClient = (ip: string): Who => ({
-  whom: 'network',
-  ...subnetOf(ip, V4_NETWORK, V6_NETWORK),
-  ip,
-})
+export const networkOfClient = memo(
+  (ip): Who => ({ whom: 'network', ...subnetOf(ip, V4_NETWORK, V6_NETWORK), ip }),
+)
+
+/** The name under which a host is counted; of what is no domain name (an address literal), as it stands. */
+const hostName = memo((host) => domainOf(host) ?? host.toLowerCase())
 
 /** A mailbox in the form in which it is counted: `Anna+news@Example.org` is `anna@example.org`. */
 const mailboxName = (local: string, host: string): string =>
@@ -96,16 +104,16 @@ export function sendersOf({ sender, believed, ip }: Party, ipv6Prefix: number): 
   ]
 }
 
-/** A host that is no domain name (an address literal) is counted as it stands; <postmaster> has no domain. */
+/** <postmaster> has no domain. */
 export function recipientsOf({ user, host }: Mailbox): Who[] {
-  const domain = domainOf(host) ?? host.toLowerCase()
+  const domain = hostName(host)
   const who: Who = { whom: 'recipient', subject: mailboxName(user, domain) }
   return domain === '' ? [who] : [who, recipientDomain(domain)]
 }
 
 export const recipientDomain = (host: string): Who => ({
   whom: 'recipient domain',
-  subject: domainOf(host) ?? host.toLowerCase(),
+  subject: hostName(host),
 })
 
 export const userOf = (user: string): Who => ({ whom: 'user', subject: user.toLowerCase() })

@@ -1,0 +1,15 @@
+/** Longer texts are made anew each time: a stranger's name may have 64 KB. */
+const LONGEST = 255
+
+/** Remembers what a pure function gave for the last texts, at most `capacity` of them: all are forgotten when more come. */
+export function memo<V>(make: (text: string) => V, capacity = 4096): (text: string) => V {
+  const known = new Map<string, V>()
+  return (text) => {
+    const before = known.get(text)
+    if (before !== undefined || text.length > LONGEST) return before ?? make(text)
+    if (known.size >= capacity) known.clear()
+    const made = make(text)
+    known.set(text, made)
+    return made
+  }
+}
