@@ -5,7 +5,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Limiter } from '../core/limiter'
 import type { Haraka } from './support/haraka'
 import { makeLimiter, untilRedis } from './support/limiter'
-import { codes, each, only, sessionFrom, startLimits, tryConnect, tryMail } from './support/limits'
+import {
+  codes,
+  each,
+  only,
+  sessionFrom,
+  startLimits,
+  tryConnect,
+  tryMail,
+  untilRedisCounts,
+} from './support/limits'
 import { RedisServer, until } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 import { cpuOf, hammer, type Watch, watchRedis } from './support/watch'
@@ -38,6 +47,7 @@ before(async () => {
   redis = await RedisServer.start()
   haraka = await startLimits({ limits, redis, before: ['looks'], localPlugins: { looks } })
   // The scripts are known from here on.
+  await untilRedisCounts(haraka, redis)
   await session('127.80.0.9')
   watch = await watchRedis(redis)
 })

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import type { Haraka } from './support/haraka'
-import { codes, each, guess, password, sessionFrom, startLimits } from './support/limits'
+import { codes, each, guess, password, sessionFrom, startLimits, untilRedisCounts } from './support/limits'
 import { RedisServer } from './support/redis'
 import type { Reply, SmtpClient } from './support/smtp-client'
 import { said } from './support/tries'
@@ -25,6 +25,7 @@ before(async () => {
   // Without the line of acl, nobody but limits looks at the rights of a new client.
   const plugins = ['xclient', 'auth/flat_file', 'relay-guard/limits', 'mailbox']
   haraka = await startLimits({ limits, redis, plugins })
+  await untilRedisCounts(haraka, redis)
 })
 after(async () => {
   await haraka?.stop()

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Haraka } from './support/haraka'
-import { codes, each, redisIni, startLimits, tryMail, tryRcpt } from './support/limits'
+import { codes, each, redisIni, startLimits, tryMail, tryRcpt, untilRedisCounts } from './support/limits'
 import { RedisServer, until } from './support/redis'
 
 const withLimit = (limit: string, more = '') => `[messages per ip]\nlimit = ${limit}\n${more}`
@@ -13,6 +13,7 @@ let haraka: Haraka
 before(async () => {
   redis = await RedisServer.start()
   haraka = await startLimits({ limits: withLimit('4/1h'), redis })
+  await untilRedisCounts(haraka, redis)
 })
 after(async () => {
   await haraka?.stop()

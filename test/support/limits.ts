@@ -1,6 +1,7 @@
 // A Haraka with relay-guard/limits that takes mail for every mailbox but those that say how they are refused.
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Haraka, type HarakaOptions, startHaraka } from './haraka'
-import type { RedisServer } from './redis'
+import { type RedisServer, until } from './redis'
 import { type Reply, SmtpClient } from './smtp-client'
 
 /**
@@ -127,3 +128,17 @@ export async function each<T>(count: number, attempt: (index: number) => Promise
 }
 
 export const codes = (replies: Reply[]): number[] => replies.map(({ code }) => code)
+
+/** Waits until each worker counts in Redis: while a new connection is being made, memory counts. */
+export async function untilRedisCounts(haraka: Haraka, redis: RedisServer): Promise<void> {
+  const used = async () =>
+    Number(
+      await redis.run('HGET', 'relay-guard:rate:{user-network:emil%20127.99.0.0%2F24}:logins', '30d.used'),
+    )
+  await until(async () => {
+    const before = await used()
+    await each(4, async () => (await sessionFrom(haraka, '127.99.0.1', 'emil')).destroy())
+    await sleep(50)
+    return (await used()) === before + 4
+  })
+}
