@@ -115,7 +115,15 @@ export function openRedis(settings: RedisSettings): Client {
   const name = JSON.stringify({ cluster, sentinel, sentinelName, base })
   const open = shared.get(name) ?? { client: connect(settings), users: 0 }
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
-  if (!open.users) open.client.on('error', (error) => errors.set(open.client, error.message))
+  if (!open.users) {
+    open.client.on('error', (error) => errors.set(open.client, error.message))
+    // Under Sentinel ioredis gives up for good where a failover is announced between two tries.
+    open.client.on('end', () => {
+      setTimeout(() => {
+        if (open.users > 0) open.client.connect().catch(() => {})
+      }, RETRY).unref()
+    })
+  }
   open.users++
   shared.set(name, open)
   return open.client
