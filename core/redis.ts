@@ -109,13 +109,21 @@ interface Shared {
 
 const shared = new Map<string, Shared>()
 
+/** ioredis ends for good when sentinels tell of a failover while it connects to the master that they named before. */
+function connectAgain({ client, users }: Shared): void {
+  if (users > 0 && client.status === 'end') client.connect().catch(() => {})
+}
+
 /** The process' connection to this Redis. Each user calls `closeRedis` once. */
 export function openRedis(settings: RedisSettings): Client {
   const { cluster, sentinel, sentinelName, base } = settings
   const name = JSON.stringify({ cluster, sentinel, sentinelName, base })
   const open = shared.get(name) ?? { client: connect(settings), users: 0 }
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
-  if (!open.users) open.client.on('error', (error) => errors.set(open.client, error.message))
+  if (!open.users) {
+    open.client.on('error', (error) => errors.set(open.client, error.message))
+    open.client.on('end', () => setTimeout(connectAgain, RETRY, open).unref())
+  }
   open.users++
   shared.set(name, open)
   return open.client
