@@ -109,6 +109,11 @@ interface Shared {
 
 const shared = new Map<string, Shared>()
 
+/** ioredis ends for good when sentinels tell of a failover while it connects to the master that they named before. */
+function connectAgain({ client, users }: Shared): void {
+  if (users > 0 && client.status === 'end') client.connect().catch(() => {})
+}
+
 /** The process' connection to this Redis. Each user calls `closeRedis` once. */
 export function openRedis(settings: RedisSettings): Client {
   const { cluster, sentinel, sentinelName, base } = settings
@@ -117,12 +122,7 @@ export function openRedis(settings: RedisSettings): Client {
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
   if (!open.users) {
     open.client.on('error', (error) => errors.set(open.client, error.message))
-    // Under Sentinel ioredis gives up for good where a failover is announced between two tries.
-    open.client.on('end', () => {
-      setTimeout(() => {
-        if (open.users > 0) open.client.connect().catch(() => {})
-      }, RETRY).unref()
-    })
+    open.client.on('end', () => setTimeout(connectAgain, RETRY, open).unref())
   }
   open.users++
   shared.set(name, open)
