@@ -15,7 +15,8 @@ export const count_message = guarded(async function (
   connection,
   params: [Address, Record<string, string | null>],
 ) {
-  await settle(connection)
+  // Not awaited: what it sends reaches the store before the check does.
+  void settle(connection)
   const size = Number(params[1]?.['SIZE']) || 0
   const verdict = await countMessage(connection, size)
   if (verdict && refuse(this, next, connection, verdict)) return
