@@ -184,12 +184,16 @@ export const ownFailure = (plugin: Plugin): Decision => ({
 export function guarded<A extends unknown[]>(
   handler: (this: Plugin, next: Next, connection: Connection, ...rest: A) => unknown,
 ) {
-  return async function (this: Plugin, next: Next, connection: Connection, ...rest: A): Promise<void> {
-    try {
-      await handler.call(this, next, connection, ...rest)
-    } catch (error) {
+  return function (this: Plugin, next: Next, connection: Connection, ...rest: A): unknown {
+    const failed = (error: unknown) => {
       connection.logerror(this, 'failed:', error)
       answer(this, next, connection, ownFailure(this))
+    }
+    try {
+      const outcome = handler.call(this, next, connection, ...rest)
+      return outcome instanceof Promise ? outcome.catch(failed) : outcome
+    } catch (error) {
+      return failed(error)
     }
   }
 }

@@ -62,6 +62,9 @@ function connect(settings: RedisSettings): Client {
   })
 }
 
+/** A command that comes so long after the one before, ms, has nobody to wait for. */
+const ALONE = 1
+const lastWrite = new WeakMap<Client, number>()
 const gathering = new WeakSet<Redis>()
 
 /**
@@ -71,6 +74,10 @@ const gathering = new WeakSet<Redis>()
  */
 export function gatherWrites(client: Client): void {
   if (client instanceof Cluster || client.status !== 'ready' || gathering.has(client)) return
+  const now = performance.now()
+  const alone = now - (lastWrite.get(client) ?? 0) > ALONE
+  lastWrite.set(client, now)
+  if (alone) return
   const { stream } = client
   const send = () => {
     gathering.delete(client)

@@ -77,6 +77,7 @@ export const count_bytes = guarded(async function (this, next, connection) {
   const session = sessionOf(connection)
   if (!transaction || session.weighed === transaction.uuid) return next()
   session.weighed = transaction.uuid
+  void settle(connection)
   const hosts = transaction.rcpt_to.map(({ host }) => host)
   const plan = ending(live.limits.value, partyOf(connection), transaction.data_bytes, hosts)
   const said = await ask('check', plan)
@@ -84,11 +85,6 @@ export const count_bytes = guarded(async function (this, next, connection) {
   if (said) session.bytes = said
   next()
 })
-
-export function settle_before(this: Plugin, next: Next, connection: Connection): void {
-  void settle(connection)
-  next()
-}
 
 /**
  * At the end of a transaction: the bytes of a message that was refused are given back. Of one whose client hung up

@@ -13,7 +13,7 @@ import { watchErrors } from './errors'
 import { live } from './live'
 
 export { auth, count_connection, disconnect } from './client'
-export { count_bytes, count_message, count_recipient, reset, settle_before, shut } from './envelope'
+export { count_bytes, count_message, count_recipient, reset, shut } from './envelope'
 
 export function register(this: Plugin): void {
   live.plugin = this
@@ -42,7 +42,6 @@ export function register(this: Plugin): void {
   this.register_hook('mail', 'count_message', 90)
   this.register_hook('rcpt', 'shut', -98)
   this.register_hook('rcpt_ok', 'count_recipient', 50)
-  this.register_hook('data', 'settle_before', -100)
   this.register_hook('data_post', 'count_bytes', 50)
   this.register_hook('queue', 'count_bytes', -100)
   this.register_hook('queue_outbound', 'count_bytes', -100)
