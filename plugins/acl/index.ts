@@ -39,7 +39,8 @@ export const reject = guarded(function (this, next, connection) {
 
 /** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */
 export const skip_checks = guarded(function (this, next, connection) {
-  const decision = greet(standingOf(connection), connection.remote.ip)
-  if (decision) record(this, connection, decision)
+  const { label, ...standing } = standingOf(connection)
+  const decision = greet(standing, connection.remote.ip)
+  if (decision) record(this, connection, decision, label ? { label } : {})
   next(mayRelay(connection) ? OK : CONT)
 })
