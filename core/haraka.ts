@@ -1,5 +1,7 @@
 // The slice of Haraka that we use, declared by us: Haraka ships no types. Checked against Haraka 3.3.4.
 
+import type { Readable } from 'node:stream'
+
 declare global {
   /** Haraka's return codes. It puts them on the global object when it loads a plugin package. */
   var CONT: number, STOP: number, OK: number, NEXT_HOOK: number
@@ -36,7 +38,7 @@ export interface Header {
   decode_header(value: string): string
 }
 
-export interface MessageStream {
+interface MessageStream {
   pipe<T>(to: T): T
 }
 
@@ -91,7 +93,7 @@ export interface QueuedMail {
   /** Called with the hosts to try; ours to replace, so that our own client delivers. */
   found_mx(hosts: unknown): Promise<void>
   /** The message as in the queue file, dots stuffed. */
-  data_stream(): NodeJS.ReadableStream
+  data_stream(): Readable
   split_to_new_recipients(recipients: Address[], why: string, done: (part: QueuedMail) => void): void
   temp_fail(why: string): void
   bounce(why: string): void

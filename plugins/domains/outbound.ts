@@ -1,5 +1,5 @@
 // Haraka's outbound queue: what is put there, and where it goes from there.
-import { Transform } from 'node:stream'
+import { Transform, type Writable } from 'node:stream'
 import { domainOf } from '../../core/address'
 import { clean, printRule } from '../../core/decision'
 import type { Address, Connection, Outbound, Plugin, QueuedMail, Transaction } from '../../core/haraka'
@@ -132,11 +132,21 @@ async function outcomesOf(
     delivery.abort()
     return [...known, ...refusals]
   }
-  return [
-    ...known,
-    ...refusals,
-    ...(await delivery.send((body) => void mail.data_stream().pipe(unstuffing()).pipe(body))),
-  ]
+  return [...known, ...refusals, ...(await delivery.send((body) => pour(mail, body)))]
+}
+
+/** Resolves when the message is written or nobody wants more of it. Rejects when the queue file cannot be read. */
+function pour(mail: QueuedMail, body: Writable): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const file = mail.data_stream()
+    file.once('error', reject)
+    body.once('finish', resolve)
+    body.once('close', () => {
+      file.destroy()
+      resolve()
+    })
+    file.pipe(unstuffing()).pipe(body)
+  })
 }
 
 /** The queue file holds the message as it came over the wire, dots stuffed (RFC 5321 4.5.2). */
