@@ -148,18 +148,17 @@ function leftOut(): number | undefined {
   return left
 }
 
-/** Records a decision and answers the hook with it. An acceptance continues (CONT) unless `accept` says otherwise. */
+/** Records a decision and answers the hook with it. An acceptance continues (CONT). */
 export function answer(
   plugin: Plugin,
   next: Next,
   connection: Connection,
   decision: Decision,
   about: Record<string, string> = {},
-  accept: number = CONT,
 ): Spoken {
   const spoken = record(plugin, connection, decision, about)
   if (decision.code < 400) {
-    next(accept)
+    next(CONT)
     return spoken
   }
   const soft = decision.code < 500

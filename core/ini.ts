@@ -14,7 +14,7 @@ export interface Mistake {
 export const printMistake = ({ file, section, key, text }: Mistake): string =>
   clean(`${file}${section && ` [${section}]`}${key && ` ${clean(key, 200)}`}: ${text}`, 1000)
 
-export interface IniEntry {
+interface IniEntry {
   key: string
   /** undefined: the line had no `=`. */
   value: string | undefined

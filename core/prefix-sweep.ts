@@ -21,7 +21,7 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number, words: nu
 }
 
 /** The ranges' indexes by first address, ties as they were added: a radix sort, because it can stop anywhere. */
-export function* sortByFirst({ words, count, first }: Ranges): Work<Uint32Array> {
+function* sortByFirst({ words, count, first }: Ranges): Work<Uint32Array> {
   let order = new Uint32Array(count)
   let sorted = new Uint32Array(count)
   for (let at = 0; at < count; at++) {

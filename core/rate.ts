@@ -23,7 +23,7 @@ const MOST = 10_000 * 2 ** 30
 export const unlimited: Rate = { windows: [] }
 
 /** The largest unit that divides it: 3,600,000 ms is `1h`, 90,000 ms is `90s`. */
-export function printDuration(ms: number): string {
+function printDuration(ms: number): string {
   const [unit = 's', size = 1000] = Object.entries(UNITS).find(([, size]) => ms % size === 0) ?? []
   return `${ms / size}${unit}`
 }

@@ -83,7 +83,8 @@ export class Setting<T> {
   private path = ''
   private stamps: Stamps = new Map()
   private changed = { signature: '', at: 0 }
-  private files: Files = new Map()
+  /** Of a large list the text itself is not kept. */
+  private endedInALine = false
 
   constructor(
     private readonly plugin: Plugin,
@@ -128,7 +129,7 @@ export class Setting<T> {
     const reading = readingOf(this.name, path, files, { stamps })
     const value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
     const { length } = reading.mistakes
-    if (length === 0 && endsInALine(this.files.get(this.path)) && !endsInALine(files.get(path))) {
+    if (length === 0 && this.endedInALine && !endsInALine(files.get(path))) {
       const text = 'the last line has no line end; is the file still being written?'
       reading.mistakes.push({ file: this.name, section: '', key: '', text })
     }
@@ -144,7 +145,7 @@ export class Setting<T> {
 
   private accept(value: T, files: Files): void {
     this.value = value
-    this.files = files
+    this.endedInALine = endsInALine(files.get(this.path))
     const hash = createHash('sha256')
     for (const [file, data] of files) hash.update(`${file}\0${data.length}\0`).update(data)
     this.hash = hash.digest('hex').slice(0, 12)

@@ -29,7 +29,7 @@ export interface FailoverOptions {
   held(): Lease[]
 }
 
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 class NoAnswer extends Error {}
 

@@ -41,7 +41,7 @@ export interface Verdict {
 /** A slot may come free at any time; so long, in ms, a client is asked to wait, and is refused without asking. */
 const SLOT_WAIT = 1000
 
-export function refusalsOf(step: Step, { standings, slots, blocks, at }: Answer): Refusal[] {
+function refusalsOf(step: Step, { standings, slots, blocks, at }: Answer): Refusal[] {
   const refusals: Refusal[] = blocks.map((block) => ({
     kind: 'block',
     whom: block.whom,

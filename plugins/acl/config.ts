@@ -19,7 +19,7 @@ export interface AclList {
   describe(number: number): { rule: Rule; label: string; off: boolean }
 }
 
-export interface Listener {
+interface Listener {
   ip: string
   /** undefined: any port. */
   port?: number

@@ -12,7 +12,7 @@ const main = (key: string): Rule => ({ file: FILE, section: 'main', key })
 export const ruleOf = ({ file, section }: Domain, key: string): Rule => ({ file, section, key })
 
 /** A recipient that is let through: to one of our domains, or relayed. */
-export interface Accepted {
+interface Accepted {
   domain?: Domain
   decision: Decision
   /** <postmaster> without a domain goes to this address. */
@@ -114,10 +114,7 @@ export interface Author {
 }
 
 /** The domain of ours that an address claims; a bare <postmaster> claims the first one. */
-export function claimed(
-  config: DomainsConfig,
-  { user, host }: { user: string; host: string },
-): Domain | undefined {
+function claimed(config: DomainsConfig, { user, host }: { user: string; host: string }): Domain | undefined {
   if (host === '') return user === '' ? undefined : config.domains.first
   const name = domainOf(host)
   return name === undefined ? undefined : config.domains.find(name)

@@ -1,7 +1,7 @@
 // Which domains are ours: exact names, and what is under those with `subdomains = true`.
 import type { Route } from '../../core/next-hop/route'
 
-export type DeliveryWay = 'forward' | 'queue' | 'plugin'
+type DeliveryWay = 'forward' | 'queue' | 'plugin'
 
 export interface Domain {
   name: string
