@@ -4,9 +4,9 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { parseEntry } from '../core/prefix'
-import { readEntries, readEntriesInSlices } from '../core/prefix-list'
-import { type PrefixTable, PrefixTableBuilder } from '../core/prefix-table'
+import { type PrefixTable, PrefixTableBuilder } from '../core/net/prefix-table'
+import { parseEntry } from '../core/net/range'
+import { readEntries, readEntriesInSlices } from '../core/net/range-file'
 
 /** The slice of haraka-plugin-relay that is measured. */
 interface StockRelay {

@@ -1,8 +1,8 @@
 // Haraka's directory, read as the server reads it.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseIni } from '../core/ini'
-import { ownListeners } from '../core/listeners'
+import { parseIni } from '../core/ini/parse'
+import { ownListeners } from '../core/net/own-listeners'
 import type { World } from '../plugins/domains/config'
 
 /** Throws Error where this is none. */

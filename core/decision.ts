@@ -1,5 +1,5 @@
 // A decision as a value, and the one place that speaks it: reply, result, log line.
-import type { Connection, Next, Plugin } from './haraka'
+import type { Connection, Next, Plugin } from './haraka/types'
 
 /** Which line of which file decided. Prints as `acl.ini [never] 198.51.100.0/24`. */
 export interface Rule {

@@ -1,7 +1,7 @@
 // A short list of addresses and subnets under one key of an ini file.
-import type { Fields } from './fields'
-import { parseEntry } from './prefix'
-import { PrefixTable } from './prefix-table'
+import type { Fields } from './ini/fields'
+import { PrefixTable } from './net/prefix-table'
+import { parseEntry } from './net/range'
 
 /** parseEntry's message without the entry, which a mistake names anyway. Throws Error. */
 export function parsePrefix(text: string) {

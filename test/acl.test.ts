@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { runAtOnce } from '../core/slices'
+import { runAtOnce } from '../core/time-slices'
 import { readAcl } from '../plugins/acl/config'
 import { greet, standing } from '../plugins/acl/policy'
 import { readText } from './support/reading'

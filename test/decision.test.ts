@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { answer, clean, type Decision, DSN, guarded, printRule, replyId } from '../core/decision'
-import type { Plugin } from '../core/haraka'
+import type { Plugin } from '../core/haraka/types'
 import { connectionOf, pluginOf } from './support/connection'
 
 const denial: Decision = {

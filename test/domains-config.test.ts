@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { ownListeners } from '../core/listeners'
+import { ownListeners } from '../core/net/own-listeners'
 import { readDomains } from '../plugins/domains/config'
 import { readText } from './support/reading'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type Fields, fieldsOf, knownSections, parseDuration, parseSize } from '../core/fields'
+import { type Fields, fieldsOf, knownSections, parseDuration, parseSize } from '../core/ini/fields'
 import { readText } from './support/reading'
 
 const read = <T>(text: string, reader: (fields: Fields) => T) =>

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { type Mistake, nearest, parseIni, printMistake } from '../core/ini'
+import { type Mistake, nearest, parseIni, printMistake } from '../core/ini/parse'
 
 function parsed(text: string) {
   const mistakes: Mistake[] = []

@@ -6,7 +6,7 @@ import { runInNewContext } from 'node:vm'
 import type { Redis } from 'ioredis'
 import type { Spoken } from '../core/decision'
 import { Journal } from '../core/journal'
-import type { RedisSettings } from '../core/redis-settings'
+import type { RedisSettings } from '../core/redis/endpoint'
 import { noRedis, RedisServer, startCluster, until } from './support/redis'
 
 const NOON = Date.UTC(2026, 9, 1, 12)

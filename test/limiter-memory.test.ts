@@ -1,4 +1,4 @@
-import { MemoryStore } from '../core/limiter/memory'
+import { MemoryStore } from '../core/limiter/memory-store'
 import { testStore } from './support/limiter-contract'
 
 testStore('memory', async () => new MemoryStore())

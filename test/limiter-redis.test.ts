@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { RedisStore } from '../core/limiter/redis'
-import { closeRedis, openRedis } from '../core/redis'
+import { RedisStore } from '../core/limiter/redis-store'
+import { closeRedis, openRedis } from '../core/redis/connection'
 import { charge, START, step, testStore } from './support/limiter-contract'
 import { RedisServer, until } from './support/redis'
 

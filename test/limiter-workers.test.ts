@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { Worker } from 'node:cluster'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
-import { MemoryStore, serveMemory, type Verdict } from '../core/limiter/index'
+import { MemoryStore, serveMemory, type Verdict } from '../core/limiter'
 import { RedisServer, until } from './support/redis'
 import { forkProcesses, forkWorkers, tell } from './support/workers'
 

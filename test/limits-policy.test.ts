@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Decision, printRule } from '../core/decision'
-import { parseIni } from '../core/ini'
+import { parseIni } from '../core/ini/parse'
 import type { Step } from '../core/limiter/contract'
-import { MemoryStore } from '../core/limiter/memory'
-import { type Verdict as Said, verdictOf } from '../core/limiter/verdict'
+import { MemoryStore } from '../core/limiter/memory-store'
+import { type Verdict as Said, verdictOf } from '../core/limiter/result'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
-import { failedLogin, loggedIn, loggingIn } from '../plugins/limits/logins'
+import { failedLogin, loggedIn, loggingIn } from '../plugins/limits/policy/failed-logins'
 import {
   addressing,
   connecting,
@@ -15,8 +15,7 @@ import {
   type Plan,
   refusing,
   stepOf,
-} from '../plugins/limits/policy'
-import type { Party } from '../plugins/limits/subjects'
+} from '../plugins/limits/policy/plan'
 import {
   anotherRecipient,
   blocked,
@@ -25,7 +24,8 @@ import {
   speak,
   tooManyErrors,
   type Verdict,
-} from '../plugins/limits/verdict'
+} from '../plugins/limits/policy/verdict'
+import type { Party } from '../plugins/limits/subjects'
 import { pick, randomFrom } from './support/random'
 
 const START = 1_800_000_000_000

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { networkInterfaces } from 'node:os'
 import { describe, it } from 'node:test'
-import { ownListeners } from '../core/listeners'
+import { ownListeners } from '../core/net/own-listeners'
 
 const elsewhere = '203.0.113.9'
 const own = Object.values(networkInterfaces()).flatMap((each) => each ?? [])

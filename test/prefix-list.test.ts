@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseEntry } from '../core/prefix'
-import { readEntries, readEntriesInSlices } from '../core/prefix-list'
+import { parseEntry } from '../core/net/range'
+import { readEntries, readEntriesInSlices } from '../core/net/range-file'
 import { longestTurn } from './support/longest-turn'
 
 function read(text: Buffer | string) {

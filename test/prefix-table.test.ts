@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { parseEntry } from '../core/prefix'
-import { PrefixTable, PrefixTableBuilder } from '../core/prefix-table'
+import { PrefixTable, PrefixTableBuilder } from '../core/net/prefix-table'
+import { parseEntry } from '../core/net/range'
 import { longestTurn } from './support/longest-turn'
 
 /** The model: numbers, a linear scan, no code of the table's. */

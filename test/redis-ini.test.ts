@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { type Mistake, parseIni, printMistake } from '../core/ini'
-import { type RedisConfig, readRedis } from '../core/redis-ini'
+import { type Mistake, parseIni, printMistake } from '../core/ini/parse'
+import { type RedisConfig, readRedis } from '../core/redis/config'
 
 /** `own` is the text of relay-guard/redis.ini, `haraka` that of Haraka's config/redis.ini. */
 function read(own: string, haraka?: string): { value: RedisConfig; mistakes: string[] } {

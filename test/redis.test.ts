@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { scripts } from '../core/limiter/script'
-import { closeRedis, openRedis, whenReady } from '../core/redis'
-import { readBase } from '../core/redis-settings'
+import { scripts } from '../core/limiter/step-script'
+import { closeRedis, openRedis, whenReady } from '../core/redis/connection'
+import { readBase } from '../core/redis/endpoint'
 import { noRedis, RedisServer, until } from './support/redis'
 
 let server: RedisServer

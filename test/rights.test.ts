@@ -9,7 +9,7 @@ import {
   standingOf,
   takeOverRelaying,
   userOf,
-} from '../core/rights'
+} from '../core/haraka/relaying'
 import { connectionOf, pluginOf, type TestConnection } from './support/connection'
 
 takeOverRelaying(pluginOf().plugin)

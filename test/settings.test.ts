@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { type Reader, type Reading, Setting, settled } from '../core/settings'
+import { type Reader, type Reading, Setting, settled } from '../core/ini/reload'
 import { pluginOf } from './support/connection'
 
 const run = promisify(execFile)

@@ -1,5 +1,5 @@
 // What a limiter is asked and what it answers: the contract of both stores.
-import type { Rate } from '../rate'
+import type { Rate } from './rate'
 
 /** Who is counted: `{ whom: 'ip', subject: '203.0.113.9' }`. */
 export interface Subject {

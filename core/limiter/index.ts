@@ -1,21 +1,21 @@
 // The limiter: one for all plugins of a process, over Redis with memory behind it, or over memory alone.
 import cluster from 'node:cluster'
 import { hostname } from 'node:os'
-import { type Client, closeRedis, openRedis, whenReady } from '../redis'
-import type { RedisSettings } from '../redis-settings'
+import { type Client, closeRedis, openRedis, whenReady } from '../redis/connection'
+import type { RedisSettings } from '../redis/endpoint'
 import type { Charge, Lease, Step, Store, Subject } from './contract'
 import { Failover, within } from './failover'
 import { Leases } from './leases'
-import { MemoryClient } from './master'
-import { MemoryStore } from './memory'
-import { RedisStore } from './redis'
+import { MemoryClient } from './memory-ipc'
+import { MemoryStore } from './memory-store'
+import { RedisStore } from './redis-store'
 import { Refusals } from './refusals'
-import { type Verdict, verdictOf } from './verdict'
+import { type Verdict, verdictOf } from './result'
 
 export type { Block, Charge, Lease, Standing, Subject } from './contract'
-export { serveMemory } from './master'
-export { MemoryStore } from './memory'
-export type { Refusal, Verdict } from './verdict'
+export { serveMemory } from './memory-ipc'
+export { MemoryStore } from './memory-store'
+export type { Refusal, Verdict } from './result'
 
 export interface LimiterOptions {
   settings: RedisSettings

@@ -1,9 +1,9 @@
 // What was refused, remembered in this process: a flood from one subject costs the store nothing.
-import { makeKeys } from '../keys'
-import { printRate } from '../rate'
+import { makeKeys } from '../redis/keys'
 import { type Charge, type Lease, type Step, type Subject, subjectsOf } from './contract'
 import { Lru } from './lru'
-import type { Refusal } from './verdict'
+import { printRate } from './rate'
+import type { Refusal } from './result'
 
 /** The store is asked again after so many ms at the latest: so `unblock` and `reset` reach every worker. */
 const LONGEST = 5000

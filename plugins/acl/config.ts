@@ -1,14 +1,14 @@
 // acl.ini → AclConfig: three tables of addresses, and the listeners that give a right by themselves.
 import type { Rule } from '../../core/decision'
-import { type Fields, fieldsOf, knownSections } from '../../core/fields'
-import type { IniSection } from '../../core/ini'
-import { formatIp, parseIp, parseV6 } from '../../core/ip'
-import type { Range } from '../../core/prefix'
-import { entries } from '../../core/prefix-list'
+import { type Fields, fieldsOf, knownSections } from '../../core/ini/fields'
+import type { IniSection } from '../../core/ini/parse'
+import type { Reading } from '../../core/ini/reload'
+import { formatIp, parseIp, parseV6 } from '../../core/net/ip'
+import { PrefixTable, PrefixTableBuilder } from '../../core/net/prefix-table'
+import type { Range } from '../../core/net/range'
+import { entries } from '../../core/net/range-file'
 import { parsePrefix } from '../../core/prefix-set'
-import { PrefixTable, PrefixTableBuilder } from '../../core/prefix-table'
-import type { Reading } from '../../core/settings'
-import type { Work } from '../../core/slices'
+import type { Work } from '../../core/time-slices'
 
 const FILE = 'acl.ini'
 const LISTS = ['reject', 'never', 'relay'] as const

@@ -1,12 +1,12 @@
 // relay-guard/acl: who this client is, by its address and the address that it connected to. See docs/acl.md.
 
-import { registerCommon } from '../../core/common-hooks'
 import { answer, guarded, record } from '../../core/decision'
-import { forgetAway, keepAway } from '../../core/door'
-import type { Plugin } from '../../core/haraka'
-import { mayRelay, setClassifier, standingOf } from '../../core/rights'
-import { type Reading, Setting, settled } from '../../core/settings'
-import { runAtOnce, runInSlices } from '../../core/slices'
+import { forgetAway, keepAway } from '../../core/haraka/early-refusal'
+import { mayRelay, setClassifier, standingOf } from '../../core/haraka/relaying'
+import { registerCommon } from '../../core/haraka/shared-hooks'
+import type { Plugin } from '../../core/haraka/types'
+import { type Reading, Setting, settled } from '../../core/ini/reload'
+import { runAtOnce, runInSlices } from '../../core/time-slices'
 import { type AclConfig, readAcl } from './config'
 import { greet, standing } from './policy'
 

@@ -1,7 +1,7 @@
 // Who a client is: reject beats never, never beats relay and listener.
 import type { Decision } from '../../core/decision'
-import { formatIp, parseIp } from '../../core/ip'
-import type { Client, Standing } from '../../core/rights'
+import type { Client, Standing } from '../../core/haraka/relaying'
+import { formatIp, parseIp } from '../../core/net/ip'
 import type { AclConfig, AclList } from './config'
 
 export function standing(config: AclConfig, client: Client): Standing {

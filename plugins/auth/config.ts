@@ -1,9 +1,10 @@
 // auth.ini → AuthConfig
-import { normalAddress, normalDomain } from '../../core/address'
-import { Fields, fieldsOf, knownSections } from '../../core/fields'
+
+import { Fields, fieldsOf, knownSections } from '../../core/ini/fields'
+import type { Reading } from '../../core/ini/reload'
+import { normalAddress, normalDomain } from '../../core/mail-address'
+import type { PrefixTable } from '../../core/net/prefix-table'
 import { prefixSet } from '../../core/prefix-set'
-import type { PrefixTable } from '../../core/prefix-table'
-import type { Reading } from '../../core/settings'
 import { type PasswordHash, parseHash } from './passwords'
 import { identity } from './policy'
 

@@ -1,11 +1,12 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
-import { forgetDialogue } from '../../core/auth-dialogue'
-import { registerCommon } from '../../core/common-hooks'
+
 import { answer, clean, type Decision, guarded, record } from '../../core/decision'
-import type { Address, Connection, Next, Plugin } from '../../core/haraka'
-import { ours } from '../../core/ours'
-import { userOf } from '../../core/rights'
-import { Setting, settled } from '../../core/settings'
+import { forgetDialogue } from '../../core/haraka/auth-notes'
+import { userOf } from '../../core/haraka/relaying'
+import { registerCommon } from '../../core/haraka/shared-hooks'
+import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
+import { Setting, settled } from '../../core/ini/reload'
+import { ours } from '../../core/registry'
 import { type AuthConfig, readAuth } from './config'
 import { verify } from './passwords'
 import { identity, namesOf, notYours, ownsSender, refuseAuth } from './policy'

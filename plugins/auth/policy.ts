@@ -1,6 +1,7 @@
 // Which MAIL FROM an authenticated user may use, and when AUTH may be spoken at all.
-import { domainOf, unquoted, withoutTag } from '../../core/address'
+
 import type { Decision } from '../../core/decision'
+import { domainOf, unquoted, withoutTag } from '../../core/mail-address'
 import type { AuthConfig } from './config'
 
 /** A login's one form: `NAME@realm`, lower case. Without a realm a name stays a name. */

@@ -1,20 +1,20 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
-import { registerCommon } from '../../core/common-hooks'
-import type { Address, Connection, Next, Plugin } from '../../core/haraka'
-import { ownListeners } from '../../core/listeners'
+import { registerCommon } from '../../core/haraka/shared-hooks'
+import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
+import { Setting, settled } from '../../core/ini/reload'
+import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
-import { ours } from '../../core/ours'
-import { Setting, settled } from '../../core/settings'
+import { ours } from '../../core/registry'
 import { type DomainsConfig, readDomains } from './config'
-import { giveUp } from './envelope'
-import { judge, live } from './live'
-import { HOOK_TIMEOUT } from './queue'
+import { HOOK_TIMEOUT } from './hooks/queue'
+import { judge, live } from './hooks/runtime'
+import { giveUp } from './hooks/transaction'
 
-export { judge_message, last_look } from './data'
-export { begin, judge_sender } from './mail'
-export { bounce, hand_over, hand_over_relayed, nobody_took_it, route } from './queue'
-export { accept_ours, ask_next_hop, judge_recipient, last_word } from './rcpt'
+export { judge_message, last_look } from './hooks/data'
+export { begin, judge_sender } from './hooks/mail'
+export { bounce, hand_over, hand_over_relayed, nobody_took_it, route } from './hooks/queue'
+export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/rcpt'
 
 /** What the queue may wait for a place at a next hop, ms. */
 const QUEUE_BUDGET = 300_000

@@ -2,8 +2,8 @@
 
 import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
-import type { Fields } from '../../core/fields'
-import type { OwnListener } from '../../core/listeners'
+import type { Fields } from '../../core/ini/fields'
+import type { OwnListener } from '../../core/net/own-listeners'
 import { type NextHop, parseNextHop, printNextHop } from '../../core/next-hop/address'
 import type { Route, TlsMode } from '../../core/next-hop/route'
 

@@ -1,6 +1,6 @@
 // Who tries to log in, read from the AUTH dialogue before the password is checked (RFC 4954 4, RFC 4616, RFC 2195).
-import type { Connection } from '../../core/haraka'
-import { intercept } from './intercept'
+import type { Connection } from '../../core/haraka/types'
+import { intercept } from '../../core/haraka/watch-property'
 
 const decoded = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString('utf8')
 

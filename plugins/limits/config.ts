@@ -1,8 +1,8 @@
 // limits.ini → LimitsConfig. A section is a sentence, `[WHAT per WHOM]`.
-import { Fields, fieldsOf } from '../../core/fields'
-import { type IniSection, type Mistake, nearest } from '../../core/ini'
-import { parseRate, type Rate, unlimited } from '../../core/rate'
-import type { Reading } from '../../core/settings'
+import { Fields, fieldsOf } from '../../core/ini/fields'
+import { type IniSection, type Mistake, nearest } from '../../core/ini/parse'
+import type { Reading } from '../../core/ini/reload'
+import { parseRate, type Rate, unlimited } from '../../core/limiter/rate'
 import { addressExceptions, type Exception, type Exceptions, nameExceptions } from './exceptions'
 import { ipOf, type Whom } from './subjects'
 

@@ -1,10 +1,11 @@
 // The exceptions of a section: other limits for some of those that it counts. The most specific one decides.
-import { normalAddress, normalDomain } from '../../core/address'
-import type { Ip } from '../../core/ip'
-import type { Range } from '../../core/prefix'
+
+import type { Rate } from '../../core/limiter/rate'
+import { normalAddress, normalDomain } from '../../core/mail-address'
+import type { Ip } from '../../core/net/ip'
+import { PrefixTableBuilder } from '../../core/net/prefix-table'
+import type { Range } from '../../core/net/range'
 import { parsePrefix } from '../../core/prefix-set'
-import { PrefixTableBuilder } from '../../core/prefix-table'
-import type { Rate } from '../../core/rate'
 import type { Who, Whom } from './subjects'
 
 export interface Exception {

@@ -1,19 +1,19 @@
 // relay-guard/limits: how much a client may do. See docs/limits.md.
 import cluster from 'node:cluster'
-import { registerCommon } from '../../core/common-hooks'
 import { onDecision } from '../../core/decision'
-import { forgetAway } from '../../core/door'
-import type { Plugin } from '../../core/haraka'
+import { forgetAway } from '../../core/haraka/early-refusal'
+import { registerCommon } from '../../core/haraka/shared-hooks'
+import type { Plugin } from '../../core/haraka/types'
+import { configurationHash, packageVersion, Setting, settled } from '../../core/ini/reload'
 import { Journal } from '../../core/journal'
 import { Limiter, MemoryStore, serveMemory } from '../../core/limiter'
-import { type RedisConfig, readRedis } from '../../core/redis-ini'
-import { configurationHash, packageVersion, Setting, settled } from '../../core/settings'
+import { type RedisConfig, readRedis } from '../../core/redis/config'
 import { readLimits } from './config'
-import { watchErrors } from './errors'
-import { live } from './live'
+import { watchErrors } from './hooks/errors'
+import { live } from './hooks/runtime'
 
-export { auth, count_connection, disconnect } from './client'
-export { count_bytes, count_message, count_recipient, reset, shut } from './envelope'
+export { auth, count_connection, disconnect } from './hooks/connect'
+export { count_bytes, count_message, count_recipient, reset, shut } from './hooks/rcpt'
 
 export function register(this: Plugin): void {
   live.plugin = this

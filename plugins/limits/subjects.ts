@@ -1,9 +1,9 @@
 // Who is counted, under names that never meet, whatever a client calls itself: an address of the network holds no
 // "@", a mailbox ends in "@" and a host, and each kind of name has a key space (its `whom`) of its own.
-import { domainOf, unquoted, withoutTag } from '../../core/address'
-import { formatIp, lastOf, networkOf, parseIp } from '../../core/ip'
+import { domainOf, unquoted, withoutTag } from '../../core/mail-address'
 import { memo } from '../../core/memo'
-import type { Range } from '../../core/prefix'
+import { formatIp, lastOf, networkOf, parseIp } from '../../core/net/ip'
+import type { Range } from '../../core/net/range'
 
 export type Whom =
   | 'ip'

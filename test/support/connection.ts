@@ -1,6 +1,6 @@
 // Haraka's own connection and transaction without a socket, and a plugin that keeps what it logs.
 import { join } from 'node:path'
-import type { Address, Connection, Plugin, Results, Transaction } from '../../core/haraka'
+import type { Address, Connection, Plugin, Results, Transaction } from '../../core/haraka/types'
 import { root } from './install'
 
 const haraka = (file: string): unknown => require(join(root, 'node_modules', file))

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Answer, Charge, Lease, Step, Store } from '../../core/limiter/contract'
-import { parseRate } from '../../core/rate'
+import { parseRate } from '../../core/limiter/rate'
 
 /** A moment that begins a part of every window used here. */
 export const START = 1_800_000_000_000

@@ -1,6 +1,6 @@
 // A worker of a Haraka with several: started by cluster.fork, or as a process of its own with child_process.fork.
 // It does what it is told in messages `{ cmd: 'limiter', … }` and answers with `{ result }`.
-import { Limiter } from '../../core/limiter/index'
+import { Limiter } from '../../core/limiter'
 import { charge, lease } from './limiter-contract'
 import { noRedis, until } from './redis'
 

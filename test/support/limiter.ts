@@ -1,7 +1,7 @@
 // A limiter on a real Redis, and what tests ask of it.
 import assert from 'node:assert/strict'
-import { Limiter } from '../../core/limiter/index'
-import type { RedisSettings } from '../../core/redis-settings'
+import { Limiter } from '../../core/limiter'
+import type { RedisSettings } from '../../core/redis/endpoint'
 import { charge } from './limiter-contract'
 import { until } from './redis'
 

@@ -1,6 +1,6 @@
 // Texts in place of files, for the readers that the server and the command use.
-import { printMistake } from '../../core/ini'
-import { type Reading, readingOf } from '../../core/settings'
+import { printMistake } from '../../core/ini/parse'
+import { type Reading, readingOf } from '../../core/ini/reload'
 
 export interface Read<T> {
   value: T

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
-import type { RedisSettings } from '../../core/redis-settings'
+import type { RedisSettings } from '../../core/redis/endpoint'
 
 const running = new Set<ChildProcess>()
 // Whatever way the test process ends, no server outlives it.

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import cluster, { type Worker } from 'node:cluster'
 import { join } from 'node:path'
-import type { RedisSettings } from '../../core/redis-settings'
+import type { RedisSettings } from '../../core/redis/endpoint'
 
 type Process = Worker | ChildProcess
 

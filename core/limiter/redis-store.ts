@@ -1,0 +1,155 @@
+// The Redis store: one command a step; on a Cluster one a subject, side by side.
+import type { Cluster, Redis } from 'ioredis'
+import { whyAway } from '../redis/connection'
+import { makeKeys } from '../redis/keys'
+import { run } from '../redis/script'
+import { gather, perSubject } from './cluster'
+import { type Answer, type Block, LEASE, type Lease, type Step, type Subject, subjectsOf } from './contract'
+import type { Blame, Primary } from './failover'
+import { parseRate } from './rate'
+import { makeCall, readReply, scripts } from './step-script'
+
+/** What is counted, for `reset`. */
+const WHATS = [
+  'connections',
+  'messages',
+  'recipients',
+  'bytes',
+  'failed logins',
+  'refused recipients',
+  'errors',
+]
+/** Leases in one command of a heartbeat: so many take Redis well under a millisecond. */
+const BATCH = 100
+const PROBE = parseRate('1000/1s')
+
+export interface RedisStoreOptions {
+  prefix: string
+  /** A step that Redis runs later than so many ms after it was sent does nothing: its sender no longer waits. */
+  timeout: number
+}
+
+/** Redis ran the step after its sender had given up, and so did nothing. */
+class TooLate extends Error {}
+
+class NotConnected extends Error {}
+
+/** So long, in ms, a new connection may take before it counts as down. */
+const START = 1000
+
+export class RedisStore implements Primary {
+  readonly source = 'redis'
+  #names
+  /** The server's clock minus ours, in ms: at most one round trip too much. */
+  #ahead: number | undefined
+  #since = performance.now()
+  #answered = false
+
+  constructor(
+    private readonly client: Redis | Cluster,
+    private readonly options: RedisStoreOptions,
+  ) {
+    this.#names = makeKeys(options.prefix)
+  }
+
+  async step(step: Step, now?: number): Promise<Answer> {
+    if (this.client.status !== 'ready') throw new NotConnected(whyAway(this.client))
+    if (!this.client.isCluster) return this.#send(step, now)
+    const parts = perSubject(step)
+    const answers = await Promise.allSettled(parts.map((part) => this.#send(part.step, now)))
+    const { answer, undo, error } = gather(step, parts, answers)
+    // What one node charged is given back where another refused or failed.
+    const undone = Promise.allSettled(undo.map((part) => this.#undo(part, now)))
+    if (!answer) throw error
+    await undone
+    return answer
+  }
+
+  async renew(leases: Lease[], now?: number): Promise<void> {
+    await this.#each(leases, (batch) => {
+      const keys = batch.map(({ whom, subject }) => this.#names.concurrent(whom, subject))
+      return run(this.client, scripts.renew, keys, [now ?? '', LEASE, ...batch.map(({ id }) => id)])
+    })
+  }
+
+  async release(leases: Lease[]): Promise<void> {
+    await this.#each(leases, (batch) => {
+      const keys = batch.map(({ whom, subject }) => this.#names.concurrent(whom, subject))
+      return run(
+        this.client,
+        scripts.release,
+        keys,
+        batch.map(({ id }) => id),
+      )
+    })
+  }
+
+  async block({ whom, subject, reason, since, until, by }: Block): Promise<void> {
+    const key = this.#names.block(whom, subject)
+    const both = this.client
+      .multi()
+      .hset(key, { reason, since, until, by })
+      .pexpire(key, until - since)
+    for (const [error] of (await both.exec()) ?? []) if (error) throw error
+  }
+
+  async unblock({ whom, subject }: Subject): Promise<void> {
+    await this.client.del(this.#names.block(whom, subject))
+  }
+
+  async reset({ whom, subject }: Subject): Promise<void> {
+    await this.client.del(...WHATS.map((what) => this.#names.rate(whom, subject, what)))
+  }
+
+  /** Writes where a step failed, to see whether it would succeed now. Rejects while it would not. */
+  async probe(step: Step): Promise<void> {
+    const charges = [...step.charges, ...step.leases].map(({ whom, subject }) => ({
+      whom,
+      subject,
+      what: 'probe',
+      cost: 1,
+      limit: PROBE,
+    }))
+    await this.step({ op: 'charge', charges, leases: [], by: step.by })
+  }
+
+  blame(error: unknown): Blame {
+    const starting =
+      error instanceof NotConnected && !this.#answered && performance.now() - this.#since < START
+    if (starting || error instanceof TooLate) return 'nobody'
+    return error instanceof Error && error.message.includes('WRONGTYPE') ? 'step' : 'store'
+  }
+
+  async #send(step: Step, now?: number): Promise<Answer> {
+    const sent = Date.now()
+    const subjects = subjectsOf(step)
+    const known = now === undefined && this.#ahead !== undefined
+    const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
+    const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
+    const reply = await run(this.client, scripts.step, keys, [args])
+    this.#answered = true
+    if (now === undefined) this.#learn(reply, sent)
+    const answer = readReply(step, subjects, reply)
+    if (!answer) throw new TooLate('answered too late')
+    return answer
+  }
+
+  /** On a Cluster the fastest clock counts, so that no node takes a step for late that is not. */
+  #learn(reply: unknown, sent: number): void {
+    const ahead = Array.isArray(reply) ? Number(reply[0]) - sent : 0
+    this.#ahead = this.client.isCluster ? Math.max(ahead, this.#ahead ?? ahead) : ahead
+  }
+
+  async #undo({ step, answer }: { step: Step; answer: Answer }, now?: number): Promise<void> {
+    const charges = step.charges.filter(({ probe }) => !probe)
+    await this.#send({ ...step, op: 'refund', charges, leases: [], at: answer.at }, now)
+    await this.release(step.leases)
+  }
+
+  async #each(leases: Lease[], send: (batch: Lease[]) => Promise<unknown>): Promise<void> {
+    const size = this.client.isCluster ? 1 : BATCH
+    const sent: Promise<unknown>[] = []
+    for (let i = 0; i < leases.length; i += size) sent.push(send(leases.slice(i, i + size)))
+    await Promise.all(sent)
+  }
+}

@@ -1,0 +1,80 @@
+// A step as the arguments of step.lua, and its reply as an answer.
+import type { Keys } from '../redis/keys'
+import { loadScript } from '../redis/script'
+import { type Answer, type Block, LEASE, type Standing, type Step, type Subject } from './contract'
+import type { Rate } from './rate'
+
+/** The Lua scripts of the limiter. */
+export const scripts = {
+  step: loadScript(__dirname, 'step'),
+  renew: loadScript(__dirname, 'renew'),
+  release: loadScript(__dirname, 'release'),
+}
+
+export interface Call {
+  keys: string[]
+  /** A JSON array. */
+  args: string
+}
+
+/** The windows of a limit as JSON: they come from a file and are sent with every step. */
+const written = new WeakMap<Rate, string>()
+
+function writeWindows(limit: Rate): string {
+  let text = written.get(limit)
+  if (text === undefined) {
+    text = JSON.stringify(limit.windows.map(({ name, ms, limit }) => [name, ms, limit]))
+    written.set(limit, text)
+  }
+  return text
+}
+
+/** The keys and arguments of step.lua. `deadline` (unix ms by the server's clock): later than that, nothing is done. */
+export function makeCall(
+  names: Keys,
+  step: Step,
+  subjects: Subject[],
+  now?: number,
+  deadline?: number,
+): Call {
+  const { op, by, at = 0 } = step
+  const keys = subjects.map(({ whom, subject }) => names.block(whom, subject))
+  const charges: string[] = []
+  for (const { whom, subject, what, cost, limit, shadow, probe, block = 0 } of step.charges) {
+    // For a block of its subject the block key is enough.
+    if (!limit.windows.length) continue
+    keys.push(names.rate(whom, subject, what))
+    charges.push(`[${(shadow ? 1 : 0) + (probe ? 2 : 0)},${cost},${block},${writeWindows(limit)}]`)
+  }
+  const leases = step.leases.map(({ whom, subject, limit, id }) => {
+    keys.push(names.concurrent(whom, subject))
+    return `[${limit},${JSON.stringify(id)}]`
+  })
+  const head = `"${op}",${now ?? false},${deadline ?? false},${JSON.stringify(by)},${at},${LEASE}`
+  return { keys, args: `[${head},[${charges.join()}],[${leases.join()}]]` }
+}
+
+/** step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. */
+export function readReply(step: Step, subjects: Subject[], reply: unknown): Answer | undefined {
+  if (!Array.isArray(reply)) throw new Error('the script answered with something else')
+  if (reply.length === 1) return undefined
+  let i = 0
+  const number = () => Number(reply[i++])
+  const text = () => String(reply[i++])
+  const at = number()
+  const allowed = number() === 1
+  const found = number()
+  const standings = step.charges.map(({ limit: { windows } }): Standing => {
+    if (!windows.length) return { refused: false, window: '', used: 0, limit: 0, retryAfter: 0 }
+    const decides = number()
+    const { name = '', limit = 0 } = windows[Math.abs(decides) - 1] ?? {}
+    return { refused: decides < 0, window: name, used: number(), limit, retryAfter: number() }
+  })
+  const slots = step.leases.map(() => ({ refused: number() === 1, used: number() }))
+  const blocks: Block[] = []
+  while (blocks.length < found) {
+    const { whom = '', subject = '' } = subjects[number() - 1] ?? {}
+    blocks.push({ whom, subject, until: number(), reason: text(), since: number(), by: text() })
+  }
+  return { allowed, at, standings, slots, blocks, source: 'redis' }
+}

@@ -1,0 +1,83 @@
+// From an address to the entry with the fewest addresses that contains it: sorted disjoint intervals, binary search.
+
+import { runAtOnce, runInSlices, type Work } from '../time-slices'
+import { type Ip, parseIp } from './ip'
+import type { Range } from './range'
+import { RangeCollector } from './range-arrays'
+import { type Intervals, sweep } from './sweep'
+
+function find({ words, starts, values }: Intervals, ip: Ip): number {
+  let low = 0
+  let high = values.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    let word = 0
+    while (word < words - 1 && starts[middle * words + word] === ip[word]) word++
+    if (starts[middle * words + word]! <= ip[word]!) low = middle + 1
+    else high = middle
+  }
+  return low ? values[low - 1]! : -1
+}
+
+export class PrefixTable {
+  constructor(
+    private readonly v4: Intervals,
+    private readonly v6: Intervals,
+  ) {}
+
+  /** A small table at once. The value of a range is its index. */
+  static of(ranges: readonly Range[]): PrefixTable {
+    const builder = new PrefixTableBuilder()
+    ranges.forEach((range, index) => {
+      builder.add(range, index)
+    })
+    return builder.buildSync()
+  }
+
+  /**
+   * The value of the smallest range that contains the address, -1 when none does or the text is no address.
+   * Never throws. A zone id does not count: Node.js gives fe80::1%eth0 for a link-local client.
+   */
+  lookup(ip: string | null | undefined): number {
+    if (!ip) return -1
+    const address = parseIp(ip) ?? (ip.includes(':') ? parseIp(ip.split('%', 1)[0]!) : undefined)
+    if (!address) return -1
+    return find(address.length === 1 ? this.v4 : this.v6, address)
+  }
+}
+
+/** Collects ranges and makes a table of them. */
+export class PrefixTableBuilder {
+  private readonly v4 = new RangeCollector(1)
+  private readonly v6 = new RangeCollector(4)
+
+  /**
+   * `onSameSize` is told, while building, the values of every two overlapping ranges with the same number of addresses
+   * that neither a smaller nor a larger one decides between: equal ranges, or shifted ones. The first value is the one in
+   * force. Of three and more each is reported with the next one only, which is enough to find that two differ.
+   */
+  constructor(private readonly onSameSize: (value: number, other: number) => void = () => undefined) {}
+
+  /** `value` is a non-negative 31-bit integer. */
+  add(range: Range, value: number) {
+    const ranges = range.family === 4 ? this.v4 : this.v6
+    ranges.add(range, value)
+  }
+
+  /** The work of building, for a caller that has more to do in the same slices. */
+  *work(): Work<PrefixTable> {
+    const v4 = yield* sweep(yield* this.v4.gather(), this.onSameSize)
+    const v6 = yield* sweep(yield* this.v6.gather(), this.onSameSize)
+    return new PrefixTable(v4, v6)
+  }
+
+  /** Builds at once: for the start of a server, and for small lists. */
+  buildSync(): PrefixTable {
+    return runAtOnce(this.work())
+  }
+
+  /** Builds while the event loop goes on. */
+  build(): Promise<PrefixTable> {
+    return runInSlices(this.work())
+  }
+}

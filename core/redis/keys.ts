@@ -1,0 +1,72 @@
+// Every Redis key, nowhere else. What stands in braces is what Redis Cluster hashes, so all that is kept of one
+// subject lies on one node.
+import { createHash } from 'node:crypto'
+import { memo } from '../memo'
+
+/** Encoded subjects end here; what goes beyond stands as a hash. */
+const LONGEST = 200
+const KEPT = 160
+
+const encodePoint = (point: string): string => {
+  const code = point.charCodeAt(0)
+  // Half of a surrogate pair has no UTF-8 form; all of them would share U+FFFD.
+  if (point.length === 1 && code >= 0xd800 && code <= 0xdfff) return `%u${code.toString(16)}`
+  return Buffer.from(point).toString('hex').toUpperCase().replace(/../g, '%$&')
+}
+
+/**
+ * A name that strangers choose, as part of a key: lower-case, percent-encoded outside letters, digits and
+ * `. @ : - _ + =`, at most 200 characters. Two names give the same text only if they are equal in lower case.
+ */
+export function encodeSubject(subject: string): string {
+  const lower = subject.toLowerCase()
+  if (lower.length <= LONGEST && /^[a-z0-9.@:_+=-]*$/.test(lower)) return lower
+  const encoded = lower.replace(/[^a-z0-9.@:_+=-]/gu, encodePoint)
+  if (encoded.length <= LONGEST) return encoded
+  // ~ is always encoded, so no short name looks like a shortened one.
+  return `${encoded.slice(0, KEPT)}~${createHash('sha256').update(encoded).digest('hex').slice(0, 32)}`
+}
+
+const dashed = memo((words) => words.replaceAll(' ', '-'))
+// The steps of one session, and those of clients that come again, name the same subjects.
+const encoded = memo(encodeSubject)
+const tag = (whom: string, subject: string): string => `{${dashed(whom)}:${encoded(subject)}}`
+const day = (date: Date): string => date.toISOString().slice(0, 10)
+
+export interface Keys {
+  /** Hash: for each window (as `1h`) `1h.used`, `1h.limit`, `1h.parts`; `refused`, `last`. */
+  rate(whom: string, subject: string, what: string): string
+  /** Sorted set: one member a connection, scored by when its lease ends (unix ms). */
+  concurrent(whom: string, subject: string): string
+  /** Hash: `reason`, `since`, `until`, `by`. */
+  block(whom: string, subject: string): string
+  /** Hash: `state`, `asked`, `reply`. */
+  recipient(address: string): string
+  /** Hash: the keys of a domains.ini section, written by the operator. */
+  domain(name: string): string
+  /** Hash: one field an outcome. */
+  stats(date: Date): string
+  /** Sorted set: the subjects with the most. */
+  top(outcome: string, date: Date): string
+  /** Stream: the newest decisions. */
+  log: string
+  /** Hash: one a worker. */
+  node(host: string, pid: number): string
+}
+
+/** The names of all keys under a prefix. Throws if the prefix has a brace: Redis Cluster would hash that one. */
+export function makeKeys(prefix: string): Keys {
+  if (/[{}]/.test(prefix))
+    throw new Error(`prefix "${prefix}" has a brace, allowed: anything without { and }`)
+  return {
+    rate: (whom, subject, what) => `${prefix}rate:${tag(whom, subject)}:${dashed(what)}`,
+    concurrent: (whom, subject) => `${prefix}concurrent:${tag(whom, subject)}`,
+    block: (whom, subject) => `${prefix}block:${tag(whom, subject)}`,
+    recipient: (address) => `${prefix}recipient:{${encodeSubject(address)}}`,
+    domain: (name) => `${prefix}domain:${encodeSubject(name)}`,
+    stats: (date) => `${prefix}stats:${day(date)}`,
+    top: (outcome, date) => `${prefix}top:${encodeSubject(outcome)}:${day(date)}`,
+    log: `${prefix}log`,
+    node: (host, pid) => `${prefix}node:${encodeSubject(host)}:${pid}`,
+  }
+}

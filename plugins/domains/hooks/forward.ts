@@ -1,0 +1,84 @@
+// delivery = forward: the next hop is asked at RCPT on the connection that then delivers, and its answers are ours.
+import type { Decision } from '../../../core/decision'
+import type { Address, Transaction } from '../../../core/haraka/types'
+import type { NextHopClient } from '../../../core/next-hop/client'
+import type { Delivery } from '../../../core/next-hop/delivery'
+import type { Outcome, Reply } from '../../../core/next-hop/reply'
+import { ruleOf } from '../policy/recipient'
+import { giveUp, stateOf, type Way } from './transaction'
+
+/** An address as the next hop is told it: as the client wrote it, its host in ASCII. */
+export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${user}@${host}`)
+
+/** Asks the next hop for one recipient. The answer is the client's, an acceptance too. */
+export async function ask(
+  client: NextHopClient,
+  transaction: Transaction,
+  way: Way,
+  recipient: Address,
+): Promise<Decision> {
+  const state = stateOf(transaction)
+  if (state.next && state.next.route.key !== way.domain.route?.key) giveUp(transaction)
+  state.next ??= openFor(client, transaction, way)
+  const reply = await state.next.rcpt(wire(recipient))
+  return decide(reply, way, isYes(reply) ? 'recipient.accepted' : 'recipient')
+}
+
+/**
+ * Makes what the next hop holds equal what we accepted: a recipient that something else refused after the next hop had
+ * said yes is taken back there. Returns the first recipient that it refuses now, if any.
+ */
+export async function match(
+  client: NextHopClient,
+  transaction: Transaction,
+  way: Way,
+): Promise<Decision | undefined> {
+  const state = stateOf(transaction)
+  state.next ??= openFor(client, transaction, way)
+  const outcomes = await state.next.hold(transaction.rcpt_to.map(wire))
+  const no = outcomes.find(({ reply }) => !isYes(reply))
+  return no && decide(no.reply, way, 'message')
+}
+
+/** Hands the message over. SMTP has one answer for all recipients, LMTP one each (RFC 2033 4.2). */
+export async function send(transaction: Transaction): Promise<Outcome[]> {
+  const { next } = stateOf(transaction)
+  if (!next) return []
+  const outcomes = await next.send((body) => void transaction.message_stream.pipe(body))
+  delete stateOf(transaction).next
+  return outcomes
+}
+
+function openFor(client: NextHopClient, transaction: Transaction, { domain }: Way): Delivery {
+  const { parameters } = stateOf(transaction)
+  const size = Number(parameters['SIZE'])
+  return client.open(domain.route!, {
+    mailFrom: wire(transaction.mail_from),
+    ...bodyOf(parameters),
+    ...(size > 0 && Number.isSafeInteger(size) && { size }),
+  })
+}
+
+/** What MAIL said of the message that follows (RFC 6152, RFC 6531). */
+export const bodyOf = (parameters: Record<string, string | null>): { eightBit: boolean; utf8: boolean } => ({
+  eightBit: parameters['BODY']?.toUpperCase() === '8BITMIME',
+  utf8: Object.hasOwn(parameters, 'SMTPUTF8'),
+})
+
+export const isYes = ({ code }: { code: number }): boolean => code >= 200 && code < 300
+
+/**
+ * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
+ * `what`: the outcome's first half.
+ */
+export function decide(reply: Reply, { domain }: Way, what: string): Decision {
+  const { answered, code, text } = reply
+  const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
+  const rule = ruleOf(domain, 'next_hop')
+  if (!answered) {
+    const ours = 'The next hop does not answer, try again later'
+    return { outcome: `${what}.no-answer`, code, status, text: ours, rule, detail: text }
+  }
+  const outcome = isYes(reply) ? what : `${what}.${code < 500 ? 'next-hop-deferred' : 'next-hop-refused'}`
+  return { outcome, code, status, text, rule }
+}

@@ -1,0 +1,147 @@
+// Hooks at the queue: the message is handed over, and leaves by its route.
+import { answer, clean, type Decision, guarded, record } from '../../../core/decision'
+import { mayRelay, relayRule } from '../../../core/haraka/relaying'
+import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
+import { ruleOf } from '../policy/recipient'
+import type { Domain } from '../table'
+import { finalCheck } from './data'
+import { decide, isYes, send } from './forward'
+import { deliver, enqueue, mayBounce, routeOf } from './outbound'
+import { judge, live } from './runtime'
+import { stateOf, type Way } from './transaction'
+
+/** Seconds for one hook: above every deadline of ours, `timeout_final` included. */
+export const HOOK_TIMEOUT = 3900
+
+/** The message of a client that may not relay. */
+export const hand_over = guarded(async function (this, next, connection) {
+  const { transaction } = connection
+  if (!transaction || transaction.notes['quarantine'] || connection.notes['quarantine']) return next()
+  connection.client.setTimeout?.(HOOK_TIMEOUT * 1000)
+  try {
+    const refusal = await finalCheck(connection)
+    const { way } = stateOf(transaction)
+    if (refusal) answer(this, next, connection, refusal)
+    else if (way?.delivery === 'forward') await forward(this, next, connection, transaction, way)
+    else if (way?.delivery === 'queue') await queue(this, next, connection, transaction)
+    else next()
+  } finally {
+    connection.client.setTimeout?.(live.inactivity)
+  }
+})
+
+async function forward(
+  plugin: Plugin,
+  next: Next,
+  connection: Connection,
+  transaction: Transaction,
+  way: Way,
+) {
+  const outcomes = await send(transaction)
+  if (connection.transaction !== transaction) return next()
+  const bad = outcomes.filter(({ reply }) => !isYes(reply))
+  const good = outcomes.find(({ reply }) => isYes(reply))
+  if (bad.length > 0 && good) await keepTheRest(plugin, connection, transaction, bad)
+  const said = good?.reply ?? bad.find(({ reply }) => reply.code < 500)?.reply ?? bad[0]?.reply
+  if (!said) throw new Error('the next hop gave no outcome')
+  const decision = decide(said, way, isYes(said) ? 'message.forwarded' : 'message')
+  const about = { to: transaction.rcpt_to.map(({ address }) => address).join(' ') }
+  if (!isYes(decision)) return answer(plugin, next, connection, decision, about)
+  record(plugin, connection, decision, about)
+  next(OK, `${decision.status} ${clean(decision.text)}`)
+}
+
+/** LMTP took the message for some: the others go to the queue, which tries again or sends a DSN. */
+async function keepTheRest(
+  plugin: Plugin,
+  connection: Connection,
+  transaction: Transaction,
+  bad: Awaited<ReturnType<typeof send>>,
+) {
+  const all = transaction.rcpt_to
+  const left = new Set(bad.map(({ recipient }) => recipient))
+  transaction.rcpt_to = all.filter(({ user, host }) => left.has(`${user}@${host}`))
+  try {
+    await enqueue(
+      plugin,
+      connection,
+      transaction,
+      bad.filter(({ reply }) => reply.code >= 500),
+    )
+  } finally {
+    transaction.rcpt_to = all
+  }
+}
+
+/** The message of a client that may relay: the queue, each recipient by its own route. */
+export const hand_over_relayed = guarded(async function (this, next, connection) {
+  const { transaction } = connection
+  if (!transaction || transaction.notes['quarantine'] || connection.notes['quarantine']) return next()
+  const refusal = await finalCheck(connection)
+  if (refusal) answer(this, next, connection, refusal)
+  else if (forOthers(connection, transaction)) next()
+  else await queue(this, next, connection, transaction)
+})
+
+async function queue(plugin: Plugin, next: Next, connection: Connection, transaction: Transaction) {
+  const to = transaction.rcpt_to.map(({ address }) => address).join(' ')
+  await enqueue(plugin, connection, transaction)
+  const rule = mayRelay(connection)
+    ? relayRule(connection)
+    : ruleOf(stateOf(transaction).way!.domain, 'delivery = queue')
+  record(
+    plugin,
+    connection,
+    { outcome: 'message.queued', code: 250, status: '2.0.0', text: 'Message queued', rule },
+    { to },
+  )
+  next(OK, '2.0.0 Message queued')
+}
+
+/** Some recipient is in a domain with `delivery = plugin`: the message is for other queue plugins. */
+const forOthers = (connection: Connection, { rcpt_to }: Transaction): Domain | undefined =>
+  rcpt_to
+    .map((recipient) => judge(connection, recipient).accepted?.domain)
+    .find((domain) => domain?.delivery === 'plugin')
+
+const nobodyTook = (domain: Domain): Decision => ({
+  outcome: 'message.no-queue-plugin',
+  code: 451,
+  status: '4.3.5',
+  text: 'No queue plugin takes mail for this domain',
+  rule: ruleOf(domain, 'delivery = plugin'),
+})
+
+/** Left alone, core would deliver a relaying client's message to the MX, which may well be this server. */
+export const nobody_took_it = guarded(function (this, next, connection) {
+  const { transaction } = connection
+  const domain = transaction && forOthers(connection, transaction)
+  if (!domain) return next()
+  const decision = nobodyTook(domain)
+  if (mayRelay(connection)) return answer(this, next, connection, decision)
+  // Here core's own answer to a message that nobody took has the right code, 451, and takes our words.
+  record(this, connection, decision)
+  next(CONT, `${decision.status} ${decision.text}`)
+})
+
+export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
+  const by = routeOf(live.domains.value, host)
+  if (!by) {
+    next()
+    return
+  }
+  // Haraka would deliver with a client of its own that keeps to neither `tls` nor the deadlines of the route.
+  mail.found_mx = async () => {
+    try {
+      await deliver(mail, by, live.queueClient)
+    } catch (error) {
+      mail.logerror(this, `delivering by ${by.key} failed:`, error)
+      mail.temp_fail('451 4.3.0 Local problem')
+    }
+  }
+  next(OK, { exchange: host, priority: 0 })
+}
+
+export function bounce(this: Plugin, next: Next, mail: QueuedMail): void {
+  next(mayBounce(live.domains.value, mail) ? CONT : OK)
+}

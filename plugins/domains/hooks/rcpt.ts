@@ -1,0 +1,69 @@
+// Hooks at RCPT: the relay decision, and the next hop's own answer.
+import { answer, clean, type Decision, guarded, ownFailure, record } from '../../../core/decision'
+import type { Address, Transaction } from '../../../core/haraka/types'
+import { ask, isYes } from './forward'
+import { senderRefusal } from './mail'
+import { judge, live, wayFor } from './runtime'
+import { stateOf, type Way } from './transaction'
+
+const about = (recipient: Address) => ({ to: recipient.address })
+
+/** First, so that nobody is asked about a recipient that is refused anyway. */
+export const judge_recipient = guarded(function (this, next, connection, params: [Address]) {
+  const refusal = senderRefusal(this, connection) ?? judge(connection, params[0]).refused
+  if (refusal) answer(this, next, connection, refusal, about(params[0]))
+  else next()
+})
+
+/** Last of the rcpt hooks, so that other plugins may refuse before. */
+export const accept_ours = guarded(function (this, next, connection, params: [Address]) {
+  next(judge(connection, params[0]).accepted ? OK : CONT)
+})
+
+/** The relay decision, whichever plugin accepted the recipient. */
+export const last_word = guarded(function (this, next, connection, recipient: Address) {
+  const { transaction } = connection
+  if (!transaction) return next()
+  const { accepted, refused } = judge(connection, recipient)
+  const refusal =
+    senderRefusal(this, connection) ?? refused ?? otherWay(transaction, wayFor(connection, accepted?.domain))
+  if (refusal) return answer(this, next, connection, refusal, about(recipient))
+  next()
+})
+
+/** A message goes one way; the client sends it again for the recipient of another one (RFC 5321 4.5.3.1.10). */
+export function otherWay(transaction: Transaction, way: Way | undefined): Decision | undefined {
+  const before = stateOf(transaction).way
+  if (!before || !way || before.key === way.key) return undefined
+  return {
+    outcome: 'recipient.other-next-hop',
+    code: 452,
+    status: '4.5.3',
+    text: `${way.domain.name} and ${before.domain.name} go different ways: send this recipient in a transaction of its own`,
+    rule: { file: way.domain.file, section: way.domain.section, key: 'next_hop' },
+  }
+}
+
+/** After everything else that may refuse, because a RCPT cannot be taken back at the next hop. */
+export const ask_next_hop = guarded(async function (this, next, connection, recipient: Address) {
+  const { transaction } = connection
+  const { accepted } = judge(connection, recipient)
+  if (!transaction || !accepted) return answer(this, next, connection, ownFailure(this), about(recipient))
+  const target = accepted.instead ? redirect(transaction, recipient, accepted.instead) : recipient
+  const way = wayFor(connection, accepted.domain)
+  const decision =
+    way?.delivery === 'forward' ? await ask(live.client, transaction, way, target) : accepted.decision
+  if (connection.transaction !== transaction) return next()
+  if (!isYes(decision)) return answer(this, next, connection, decision, about(target))
+  if (way) stateOf(transaction).way = way
+  record(this, connection, decision, about(target))
+  next(CONT, `${decision.status} ${clean(decision.text)}`)
+})
+
+/** Puts the address where <postmaster> goes in its place. */
+function redirect(transaction: Transaction, from: Address, to: { user: string; host: string }): Address {
+  const Constructor = from.constructor as new (user: string, host: string) => Address
+  const address = new Constructor(to.user, to.host)
+  transaction.rcpt_to[transaction.rcpt_to.length - 1] = address
+  return address
+}

@@ -1,0 +1,35 @@
+// A verdict as an answer to the client, and a plan as a question to the limiter.
+import { answer, record } from '../../../core/decision'
+import { keepAway } from '../../../core/haraka/early-refusal'
+import type { Connection, Next, Plugin } from '../../../core/haraka/types'
+import type { Verdict as Said } from '../../../core/limiter'
+import { type Plan, stepOf } from '../policy/plan'
+import { speak, type Verdict } from '../policy/verdict'
+import { live } from './runtime'
+
+/** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
+export async function ask(op: 'check' | 'peek' | 'charge', plan: Plan): Promise<Said | undefined> {
+  const { charges, leases } = stepOf(plan)
+  if (!live.limiter || charges.length + leases.length === 0) return undefined
+  return op === 'charge' ? live.limiter.charge(charges) : live.limiter[op](charges, leases)
+}
+
+/** Answers the hook if the verdict refuses. `remembered`: refused again, without asking anybody. */
+export function refuse(
+  plugin: Plugin,
+  next: Next,
+  connection: Connection,
+  { refusal, shadows }: Verdict,
+  about: Record<string, string> = {},
+  remembered = false,
+): boolean {
+  for (const shadow of shadows) record(plugin, connection, shadow, about)
+  if (!refusal) return false
+  const decision = speak(refusal)
+  const whom = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
+  const again = remembered ? { ...decision, again: true } : decision
+  const spoken = answer(plugin, next, connection, again, whom)
+  if (decision.close)
+    keepAway(plugin, connection, { spoken, wait: refusal.wait, say: (left) => speak(refusal, left) })
+  return true
+}

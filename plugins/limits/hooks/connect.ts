@@ -1,0 +1,105 @@
+// Hooks about the client itself: its connections, its logins, its errors.
+
+import { guarded } from '../../../core/decision'
+import { forgetDialogue } from '../../../core/haraka/auth-notes'
+import type { Connection, Next, Plugin } from '../../../core/haraka/types'
+import type { Limiter } from '../../../core/limiter'
+import { attemptedUser, watchLogins } from '../attempt'
+import { failedLogin, loggedIn, loggingIn } from '../policy/failed-logins'
+import { connecting, stepOf } from '../policy/plan'
+import { blocksOf, judge } from '../policy/verdict'
+import { ask, refuse } from './check'
+import { Guess } from './pending-logins'
+import { settle } from './rcpt'
+import { live } from './runtime'
+import { identityOf, partyOf, sessionOf } from './session'
+
+const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
+
+/**
+ * At lookup_rdns, before DNS is asked, and at connect, where XCLIENT may come in. A refused client costs no more than
+ * this: from memory, where it was refused before.
+ */
+export const count_connection = guarded(async function (this, next, connection) {
+  const session = sessionOf(connection)
+  const { limiter } = live
+  if (!limiter || session.counted === subjectOf(connection)) return next()
+  if (session.lease) limiter.release(session.lease)
+  else live.connections++
+  session.counted = subjectOf(connection)
+  session.lease = `${limiter.node}/${connection.uuid}`
+  const plan = connecting(live.limits.value, partyOf(connection), session.lease)
+  const { charges, leases } = stepOf(plan)
+  const said = await limiter.check(charges, leases)
+  const remembered = said.source === 'remembered'
+  if (!remembered) block(limiter, blocksOf(plan, said))
+  const verdict = judge(live.limits.value, plan, said)
+  if (refuse(this, next, connection, verdict, {}, remembered)) return
+  next()
+})
+
+/** Nobody waits for it: where it fails, the next refusal sets it. */
+function block(limiter: Limiter, blocks: ReturnType<typeof blocksOf>): void {
+  for (const { ms, reason, ...subject } of blocks) limiter.block(subject, ms, reason).catch(() => undefined)
+}
+
+/** Haraka tells nobody whether a login failed: its auth plugins write notes. */
+function watch(connection: Connection): void {
+  const session = sessionOf(connection)
+  watchLogins(
+    connection,
+    () => {
+      const party = partyOf(connection, session.attempt ? { user: session.attempt } : {})
+      void live.limiter?.charge(stepOf(failedLogin(live.limits.value, party, session.known)).charges)
+      // What is asked from now on is asked after this was counted.
+      session.guess?.end()
+    },
+    (user) => {
+      session.guess?.end()
+      const party = { ...partyOf(connection), user: identityOf(user) }
+      void live.limiter?.charge(stepOf(loggedIn(party)).charges)
+    },
+  )
+}
+
+/** Before each line of an AUTH dialogue, so that a password is not even looked at. */
+export const auth = guarded(async function (this, next, connection, words: string[]) {
+  const begins = words[0]?.toUpperCase() === 'AUTH'
+  if (!begins && !connection.notes.authenticating) return next()
+  const session = sessionOf(connection)
+  const name = attemptedUser(connection, words)
+  if (begins) {
+    watch(connection)
+    session.guess?.end()
+    delete session.attempt
+    session.known = false
+  }
+  // Without a name (AUTH LOGIN) the client alone would be judged, and a user refused for what others did beside him.
+  if (name === undefined || identityOf(name) === session.attempt) return next()
+  const user = identityOf(name)
+  session.attempt = user
+  const plan = loggingIn(live.limits.value, partyOf(connection, { user }))
+  session.guess?.end()
+  const guess = new Guess(plan.counts)
+  session.guess = guess
+  const said = await ask('peek', plan)
+  if (!said) return next()
+  const verdict = judge(live.limits.value, plan, guess.weigh(plan.counts, said))
+  session.known = verdict.known
+  guess.narrow(verdict.known)
+  if (!refuse(this, next, connection, verdict, { user })) return next()
+  guess.end()
+  forgetDialogue(connection)
+})
+
+export function disconnect(this: Plugin, next: Next, connection: Connection): void {
+  const session = sessionOf(connection)
+  void settle(connection)
+  session.guess?.end()
+  if (session.lease) {
+    live.connections--
+    live.limiter?.release(session.lease)
+    session.lease = ''
+  }
+  next()
+}

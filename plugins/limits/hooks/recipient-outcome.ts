@@ -1,0 +1,54 @@
+// Recipients that were refused for good: who asks for too many is not listened to, so that nobody finds out which
+// mailboxes there are. Those that are refused before our hook at rcpt_ok are never seen there: so this is looked up at
+// MAIL, together with what is counted there, and after each recipient that was refused.
+import type { Decision } from '../../../core/decision'
+import type { Connection } from '../../../core/haraka/types'
+import type { Verdict as Said } from '../../../core/limiter'
+import { type Count, type Plan, refusing } from '../policy/plan'
+import { overNow, speak } from '../policy/verdict'
+import { ask } from './check'
+import { live } from './runtime'
+import { partyOf, sessionOf } from './session'
+
+/** So long, ms; then the limiter is asked again. */
+const SHUT = 5000
+
+/** Looks without refusing: a message to nobody is allowed. */
+function looks(count: Count): Count[] {
+  if (!count.reason || count.reason.limit.action === 'shadow') return []
+  return [{ ...count, charge: { ...count.charge, probe: true, shadow: true } }]
+}
+
+/** The plan, and a look at whether another refused recipient would be too many. */
+export const withLook = (plan: Plan, connection: Connection): Plan => ({
+  ...plan,
+  counts: [...plan.counts, ...refusing(live.limits.value, partyOf(connection), 1).counts.flatMap(looks)],
+})
+
+/** Reads the answer to a look, and shuts the client out where there is no room left. */
+export function shutOut(connection: Connection, plan: Plan, said: Said): void {
+  const over = overNow({ ...plan, event: 'recipient' }, said)
+  if (!over) return
+  const session = sessionOf(connection)
+  const now = performance.now()
+  session.shut = { refusal: over, since: now, until: now + Math.min(over.wait || SHUT, SHUT) }
+}
+
+/** Why this client gets no recipient now. */
+export function shutFor(connection: Connection): Decision | undefined {
+  const { shut } = sessionOf(connection)
+  const now = performance.now()
+  if (!shut || now >= shut.until) return undefined
+  return speak(shut.refusal, Math.max(shut.refusal.wait - (now - shut.since), 1))
+}
+
+export async function countRefused(connection: Connection, cost: number): Promise<void> {
+  const plan = refusing(live.limits.value, partyOf(connection), cost)
+  const said = await ask('charge', plan)
+  const isFull = said?.standings.some(({ window, used, limit }) => window !== '' && used >= limit)
+  if (!isFull) return
+  // Once, when the limit is reached: what was charged does not tell when there is room again.
+  const look = refusing(live.limits.value, partyOf(connection), 1)
+  const found = await ask('peek', look)
+  if (found) shutOut(connection, look, found)
+}

@@ -1,0 +1,71 @@
+// What this plugin knows of one connection.
+
+import { mayRelay, standingOf, userOf } from '../../../core/haraka/relaying'
+import { spfPass } from '../../../core/haraka/spf-result'
+import type { Connection } from '../../../core/haraka/types'
+import type { Verdict } from '../../../core/limiter'
+import { ours } from '../../../core/registry'
+import type { Refusal } from '../policy/verdict'
+import type { Party } from '../subjects'
+import type { Guess } from './pending-logins'
+
+export interface Session {
+  /** The client that was counted at connect; XCLIENT and PROXY make it another. */
+  counted: string
+  /** The id of its leases. */
+  lease: string
+  /** Whether the user who tries to log in is known where he comes from. */
+  known: boolean
+  /** Who tries to log in, until it is known what came of it. */
+  attempt?: string
+  guess?: Guess
+  /** The transaction whose message was counted, and the one whose bytes were. */
+  message: string | undefined
+  weighed: string | undefined
+  /** A recipient that was charged, and how many were accepted before it. */
+  pending?: { verdict: Verdict; accepted: number }
+  /** The bytes that were charged at the end of data. */
+  bytes?: Verdict
+  /** Recipients refused for good that were counted, and those that a limit refused. */
+  refused: number
+  ours: number
+  /** Too many recipients were refused: so are all others until then (ms of the monotonic clock), without asking. */
+  shut?: { refusal: Refusal; since: number; until: number }
+}
+
+const sessions = new WeakMap<Connection, Session>()
+
+export function sessionOf(connection: Connection): Session {
+  let session = sessions.get(connection)
+  if (!session) {
+    session = {
+      counted: '',
+      lease: '',
+      known: false,
+      message: undefined,
+      weighed: undefined,
+      refused: 0,
+      ours: 0,
+    }
+    sessions.set(connection, session)
+  }
+  return session
+}
+
+/** Who is at the other end, as far as it is known by now. */
+export function partyOf(connection: Connection, more: Partial<Party> = {}): Party {
+  const user = userOf(connection)
+  const { transaction } = connection
+  return {
+    ip: connection.remote.ip,
+    relay: standingOf(connection).class === 'relay',
+    ...(user !== undefined && { user: identityOf(user) }),
+    ...(transaction && {
+      sender: transaction.mail_from,
+      believed: mayRelay(connection) || spfPass(connection) !== undefined,
+    }),
+    ...more,
+  }
+}
+
+export const identityOf = (user: string): string => ours.identity?.(user) ?? user.toLowerCase()

@@ -1,0 +1,78 @@
+// Failed logins, so counted that nobody can lock out another. A user has places: the networks that he logged in from
+// within 30 days. What fails at a place of his counts only for him there; what fails elsewhere counts for the client
+// and for the user elsewhere. So a forgotten phone does not lock out its office, and strangers who try passwords do not
+// lock out the user where he works.
+import { type Rate, unlimited } from '../../../core/limiter/rate'
+import type { LimitsConfig } from '../config'
+import { ipOf, networkOfClient, type Party, userOf } from '../subjects'
+import { type Count, chargeOf, chargeUnder, clientsOf, type Plan, ruled } from './plan'
+
+const WHAT = 'failed logins'
+
+/** Kept for 30 days; no number of logins is too many. */
+const REMEMBERED: Rate = { windows: [{ name: '30d', ms: 30 * 86_400_000, limit: 1_000_000_000 }] }
+
+/** Whom, besides those of limits.ini: a user at one place, and a user where he is not known. */
+export const PLACE = 'user network'
+export const ELSEWHERE = 'user elsewhere'
+
+const placeOf = (user: string, ip: string) => ({
+  whom: PLACE,
+  subject: `${userOf(user).subject} ${networkOfClient(ip).subject}`,
+})
+
+/** `op: peek`, before the password is checked; without a user (his name comes later) only the client is looked at. */
+export function loggingIn(config: LimitsConfig, party: Party): Plan {
+  const counts = [...elsewhere(config, party), ...atPlace(config, party), ...witness(party)]
+  return { event: 'auth', counts, slots: [] }
+}
+
+/** `op: charge`. `known`: as the verdict on the login said. */
+export function failedLogin(config: LimitsConfig, party: Party, known: boolean): Plan {
+  const counts = known ? atPlace(config, party) : elsewhere(config, party)
+  return { event: 'auth', counts, slots: [] }
+}
+
+/** `op: charge`, after each login that succeeded: from now on this is a place of that user. */
+export const loggedIn = (party: Party & { user: string }): Plan => ({
+  event: 'auth',
+  counts: [{ charge: chargeOf(placeOf(party.user, party.ip), 'logins', REMEMBERED) }],
+  slots: [],
+})
+
+function elsewhere(config: LimitsConfig, party: Party): Count[] {
+  return clientsOf(config, party).flatMap((who): Count[] => {
+    const rule = ruled(config, party, WHAT, who)
+    const look: Count = { charge: chargeOf(who, WHAT, unlimited) }
+    if (!rule) return [look]
+    const { limit, key, rate, subject } = rule
+    const count: Count = {
+      charge: chargeUnder(limit, rate, { whom: who.whom, subject }),
+      reason: { limit, key },
+      when: 'elsewhere',
+    }
+    if (who.whom !== 'user' || limit.block === 0) return subject === who.subject ? [count] : [count, look]
+    // A block of the user would hold at his places, too, and for mail: it is set on the user elsewhere.
+    const { block, ...charge } = count.charge
+    return [
+      { ...count, charge },
+      { ...count, charge: { ...count.charge, whom: ELSEWHERE } },
+    ]
+  })
+}
+
+/** By the limit per user; where there is none, no place is without a limit for that, but has that of an address. */
+function atPlace(config: LimitsConfig, party: Party): Count[] {
+  if (!party.user) return []
+  const whos = [userOf(party.user), ipOf(party.ip, config.ipv6Prefix), networkOfClient(party.ip)]
+  const rule = whos.map((who) => ruled(config, party, WHAT, who)).find((found) => found !== undefined)
+  if (!rule) return []
+  const { limit, key, rate } = rule
+  const charge = chargeUnder(limit, rate, placeOf(party.user, party.ip))
+  return [{ charge, reason: { limit, key }, when: 'known' }]
+}
+
+function witness({ user, ip }: Party): Count[] {
+  if (!user) return []
+  return [{ charge: { ...chargeOf(placeOf(user, ip), 'logins', REMEMBERED), cost: 0 }, when: 'witness' }]
+}

@@ -1,0 +1,199 @@
+// Which counters an SMTP event touches. Pure: the hooks put a plan's step to the limiter, and verdict.ts says what its
+// answer means.
+import type { Charge, Lease } from '../../../core/limiter/contract'
+import { type Rate, unlimited } from '../../../core/limiter/rate'
+import type { Limit, LimitsConfig, What } from '../config'
+import type { Ruling } from '../exceptions'
+import {
+  ipOf,
+  networkOfClient,
+  type Party,
+  recipientDomain,
+  recipientsOf,
+  sendersOf,
+  userOf,
+  type Who,
+} from '../subjects'
+
+/** The first word of an outcome: what is refused. */
+export type Event = 'connection' | 'auth' | 'message' | 'recipient'
+
+/** Why something is counted: the section, and the key of it that decided. */
+export interface Reason {
+  limit: Limit
+  key: string
+}
+
+/** One charge of a step. Without a reason only a block of its subject can refuse. */
+export interface Count {
+  charge: Charge
+  reason?: Reason
+  /**
+   * Of a login: whether it counts only where the user is known to log in, or only elsewhere. `witness` tells which of
+   * the two holds.
+   */
+  when?: 'known' | 'elsewhere' | 'witness'
+}
+
+export interface Slot {
+  lease: Lease
+  reason: Reason
+  most: number
+}
+
+/** Standings and slots of an answer are in the order of `counts` and `slots`. */
+export interface Plan {
+  event: Event
+  counts: Count[]
+  slots: Slot[]
+}
+
+/** What a store is asked. The hook adds `op` and `by`. */
+export const stepOf = ({ counts, slots }: Plan): { charges: Charge[]; leases: Lease[] } => ({
+  charges: counts.map(({ charge }) => charge),
+  leases: slots.map(({ lease }) => lease),
+})
+
+/** `op: check`. `id` is the connection's lease, HOST/PID/UUID. */
+export function connecting(config: LimitsConfig, party: Party, id: string): Plan {
+  const clients = clientsOf(config, party)
+  return {
+    event: 'connection',
+    counts: countAll(config, party, clients, [{ what: 'connections' }]),
+    slots: clients.flatMap((who) => slotOf(config, party, who, id)),
+  }
+}
+
+/** `op: check`. `size`: as the client gave it with MAIL, bytes. */
+export function mailing(config: LimitsConfig, party: Party, size = 0): Plan {
+  const whos = [...clientsOf(config, party), ...sendersOf(party, config.ipv6Prefix)]
+  const sized: Counted[] = size > 0 ? [{ what: 'bytes', cost: size, probe: true }] : []
+  return {
+    event: 'message',
+    counts: countAll(config, party, whos, [{ what: 'messages' }, ...sized]),
+    slots: [],
+  }
+}
+
+/** `op: check` before the recipient is accepted, `op: refund` where something else refuses it then. */
+export function addressing(config: LimitsConfig, party: Party): Plan {
+  const { recipient } = party
+  const whos = [
+    ...clientsOf(config, party),
+    ...sendersOf(party, config.ipv6Prefix),
+    ...(recipient ? recipientsOf(recipient) : []),
+  ]
+  const counts = countAll(config, party, whos, [
+    { what: 'recipients' },
+    { what: 'refused recipients', probe: true },
+  ])
+  return { event: 'recipient', counts, slots: [] }
+}
+
+/** `op: check` at the end of data. `domains`: the hosts of all accepted recipients. */
+export function ending(config: LimitsConfig, party: Party, bytes: number, domains: Iterable<string>): Plan {
+  const recipients = new Map<string, Who>()
+  for (const host of domains) {
+    const who = recipientDomain(host)
+    if (host) recipients.set(who.subject, who)
+  }
+  const whos = [...clientsOf(config, party), ...sendersOf(party, config.ipv6Prefix), ...recipients.values()]
+  return {
+    event: 'message',
+    counts: countAll(config, party, whos, [{ what: 'bytes', cost: bytes }]),
+    slots: [],
+  }
+}
+
+/** `op: charge`: recipients that were refused for good (5xx), not by a limit. */
+export function refusing(config: LimitsConfig, party: Party, cost: number): Plan {
+  const whos = clientsOf(config, party).slice(0, 2)
+  return {
+    event: 'recipient',
+    counts: countAll(config, party, whos, [{ what: 'refused recipients', cost }]),
+    slots: [],
+  }
+}
+
+/** The client itself: its address, its network, and who it logged in as. */
+export function clientsOf({ ipv6Prefix }: LimitsConfig, { ip, user }: Party): Who[] {
+  return [ipOf(ip, ipv6Prefix), networkOfClient(ip), ...(user ? [userOf(user)] : [])]
+}
+
+const EXEMPT: What[] = ['connections', 'concurrent connections', 'refused recipients']
+
+/** What limits.ini says of someone; undefined where it counts nothing. */
+export function ruled(
+  config: LimitsConfig,
+  party: Party,
+  what: What,
+  who: Who,
+): (Reason & Ruling) | undefined {
+  const limit = config.perWhom[who.whom]?.get(what)
+  if (!limit || (party.relay && config.exemptRelay && EXEMPT.includes(what))) return undefined
+  const { key, rate, subject } = limit.exceptions(who) ?? {
+    key: 'limit',
+    rate: limit.rate,
+    subject: who.subject,
+  }
+  return { limit, key, rate, subject }
+}
+
+export const chargeOf = (who: { whom: string; subject: string }, what: string, limit: Rate): Charge => ({
+  what,
+  whom: who.whom,
+  subject: who.subject,
+  cost: 1,
+  limit,
+})
+
+/** A charge by a section: under its action and its block. `rate`: its own, or that of an exception. */
+export function chargeUnder(
+  { what, action, block }: Limit,
+  rate: Rate,
+  who: { whom: string; subject: string },
+): Charge {
+  const charge = chargeOf(who, what, rate)
+  if (action === 'shadow') charge.shadow = true
+  if (block > 0) charge.block = block
+  return charge
+}
+
+/** What is counted at an event, how much of it, and whether it is charged now or only has to have room. */
+interface Counted {
+  what: What
+  cost?: number
+  probe?: boolean
+}
+
+/** A count for each thing and each one for whom it is limited, and a look at the blocks of all of them. */
+function countAll(config: LimitsConfig, party: Party, whos: Who[], counted: Counted[]): Count[] {
+  const counts: Count[] = []
+  for (const who of whos) {
+    let seen = false
+    for (const { what, cost = 1, probe } of counted) {
+      const rule = ruled(config, party, what, who)
+      if (!rule) continue
+      const { limit, key, rate, subject } = rule
+      const charge = chargeUnder(limit, rate, { whom: who.whom, subject })
+      charge.cost = cost
+      if (probe) charge.probe = true
+      counts.push({ charge, reason: { limit, key } })
+      seen ||= subject === who.subject
+    }
+    if (!seen) counts.push({ charge: chargeOf(who, counted[0]!.what, unlimited) })
+  }
+  return counts
+}
+
+/** More than there can be: a lease under `shadow` is taken and never refused. */
+const NO_END = 2 ** 31
+
+function slotOf(config: LimitsConfig, party: Party, who: Who, id: string): Slot[] {
+  const rule = ruled(config, party, 'concurrent connections', who)
+  const most = rule?.rate.most
+  if (!rule || most === undefined) return []
+  const { limit, key, subject } = rule
+  const lease = { whom: who.whom, subject, id, limit: limit.action === 'shadow' ? NO_END : most }
+  return [{ lease, reason: { limit, key }, most }]
+}

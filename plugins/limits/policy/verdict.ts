@@ -1,0 +1,209 @@
+// What a limiter's answer means, and how it is said (RFC 5321 4.2, RFC 3463).
+import { clean, type Decision, type Rule } from '../../../core/decision'
+import type { Refusal as Refused, Verdict as Said } from '../../../core/limiter'
+import { type Block, blockReason, NEVER, type Standing, type Subject } from '../../../core/limiter/contract'
+import { printCount } from '../../../core/limiter/rate'
+import { FILE, type Limit, type LimitsConfig } from '../config'
+import { ELSEWHERE, PLACE } from './failed-logins'
+import type { Count, Event, Plan, Reason, Slot } from './plan'
+
+export interface Refusal {
+  decision: Decision
+  /** ms until another try may pass; 0: nobody can tell. */
+  wait: number
+  /** Who is over the limit. */
+  subject: string
+}
+
+export interface Verdict {
+  refusal?: Refusal
+  /** What would have been refused if it were not for `action = shadow`: to be recorded, with code 250. */
+  shadows: Decision[]
+  /** Of a login: the user is known where he comes from now. */
+  known: boolean
+}
+
+type Reply = Pick<Decision, 'code' | 'status' | 'close'>
+
+const DEFER: Record<Event, Reply> = {
+  connection: { code: 421, status: '4.7.0', close: true },
+  auth: { code: 454, status: '4.7.0' },
+  message: { code: 450, status: '4.7.1' },
+  recipient: { code: 450, status: '4.7.1' },
+}
+const REJECT: Reply = { code: 550, status: '5.7.1' }
+const REJECT_CONNECTION: Reply = { code: 554, status: '5.7.1', close: true }
+/** The client sends the rest in another transaction (RFC 5321 4.5.3.1.10). */
+const TOO_MANY_AT_ONCE: Reply = { code: 452, status: '4.5.3' }
+const NO_ROOM: Reply = { code: 452, status: '4.3.1' }
+const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
+
+/** Reads what the limiter said to a check or a peek. */
+export function judge(config: LimitsConfig, plan: Plan, said: Said): Verdict {
+  const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.standings[at]?.used ?? 0) > 0)
+  const refusals = said.refusals.flatMap((refused) => refusalOf(config, plan, refused, known) ?? [])
+  const refusal = refusals.reduce<Refusal | undefined>(
+    (a, b) => (a && weight(a) >= weight(b) ? a : b),
+    undefined,
+  )
+  return { ...(refusal && { refusal }), shadows: shadowsOf(plan, said, known), known }
+}
+
+const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'elsewhere' : 'known')
+
+function refusalOf(config: LimitsConfig, plan: Plan, refused: Refused, known: boolean): Refusal | undefined {
+  if (refused.kind === 'block') {
+    if (refused.whom === (known ? ELSEWHERE : PLACE)) return undefined
+    return blocked(config, plan.event, refused.block, refused.retryAfter)
+  }
+  if (refused.kind === 'concurrency') {
+    const slot = plan.slots.find(({ lease }) => isSame(lease, refused))
+    return slot && overSlots(slot)
+  }
+  const { charge, standing } = refused
+  const count = plan.counts.find((each) => isSame(each.charge, charge) && each.charge.what === charge.what)
+  if (!count?.reason || isOther(count.when, known)) return undefined
+  const left = Number.isFinite(refused.retryAfter) ? refused.retryAfter : NEVER
+  return overRate(plan.event, charge, count.reason, { ...standing, retryAfter: left })
+}
+
+const isSame = (a: Subject, b: Subject): boolean => a.whom === b.whom && a.subject === b.subject
+
+function shadowsOf(plan: Plan, { standings, slots }: Said, known: boolean): Decision[] {
+  const rates = plan.counts.flatMap(({ charge, reason, when }, at) => {
+    const standing = standings[at]
+    const over = reason?.limit.action === 'shadow' && standing?.refused && !isOther(when, known)
+    return over ? [shadowOf(overRate(plan.event, charge, reason, standing))] : []
+  })
+  const connections = plan.slots.flatMap((slot, at) => {
+    const over = slot.reason.limit.action === 'shadow' && (slots[at]?.used ?? 0) >= slot.most
+    return over ? [shadowOf(overSlots(slot))] : []
+  })
+  return [...rates, ...connections]
+}
+
+/** What is over its limit now, after something was counted without refusing. */
+export function overNow({ event, counts }: Plan, { standings }: Said): Refusal | undefined {
+  for (const [at, { charge, reason }] of counts.entries()) {
+    const standing = standings[at]
+    if (reason && reason.limit.action !== 'shadow' && standing?.refused)
+      return overRate(event, charge, reason, standing)
+  }
+  return undefined
+}
+
+/** Refused for good beats refused for long, and that refused for a while: what the client has to know. */
+const weight = ({ decision, wait }: Refusal): number => (decision.code >= 500 ? Infinity : wait)
+
+/** The decision with the time that is left. */
+export function speak({ decision, wait }: Refusal, left = wait): Decision {
+  if (left <= 0) return decision
+  return { ...decision, text: `${decision.text}, try again in ${Math.ceil(left / 1000)} s` }
+}
+
+const shadowOf = ({ decision }: Refusal): Decision => ({
+  outcome: `${decision.outcome}-shadow`,
+  code: 250,
+  status: '2.0.0',
+  text: decision.text,
+  rule: decision.rule,
+})
+
+function replyOf(event: Event, limit: Limit, wait: number): Reply {
+  if (limit.what === 'bytes' && wait === NEVER) return TOO_LARGE
+  if (limit.action === 'reject') return event === 'connection' ? REJECT_CONNECTION : REJECT
+  if (limit.whom === 'message') return TOO_MANY_AT_ONCE
+  return limit.what === 'bytes' ? NO_ROOM : DEFER[event]
+}
+
+const limited = (event: Event, { limit, key }: Reason, text: string, wait = 0): Decision => ({
+  outcome: `${event}.limited`,
+  ...replyOf(event, limit, wait),
+  text,
+  rule: { file: FILE, section: limit.section, key },
+})
+
+function overRate(
+  event: Event,
+  subject: Subject & { what: string },
+  reason: Reason,
+  standing: Standing,
+): Refusal {
+  const { retryAfter, limit, window } = standing
+  const count = subject.what === 'bytes' ? printCount(limit) : limit
+  const text = `Too many ${subject.what} ${nameOf(subject, reason.limit)} (${count} in ${window})`
+  const wait = Math.max(retryAfter, 0)
+  return { decision: limited(event, reason, text, retryAfter), wait, subject: subject.subject }
+}
+
+function overSlots({ lease: { whom, subject }, reason, most }: Slot): Refusal {
+  const { what } = reason.limit
+  const text = `Too many ${what} ${nameOf({ whom, subject }, reason.limit)} (${most} at once)`
+  return { decision: limited('connection', reason, text), wait: 0, subject }
+}
+
+const PREPOSITIONS: Record<string, string> = { recipient: 'to', 'recipient domain': 'to' }
+
+/** A name that a stranger may have chosen: cleaned of what is no text, and no longer than a reply can hold. */
+function nameOf({ whom, subject }: Subject, { what }: Pick<Limit, 'what'>): string {
+  const user = whom === PLACE ? subject.slice(0, subject.lastIndexOf(' ')) : subject
+  const loginOf = what === 'failed logins' && (whom === PLACE || whom === ELSEWHERE || whom === 'user')
+  return `${loginOf ? 'for' : (PREPOSITIONS[whom] ?? 'from')} ${clean(user, 100)}`
+}
+
+/** Someone who is blocked: by a limit that says so, or by hand, which is never for good. `left`: ms. */
+export function blocked(config: LimitsConfig, event: Event, block: Block, left: number): Refusal {
+  const whom = block.whom === ELSEWHERE || block.whom === PLACE ? 'user' : block.whom
+  const limit = [...config.limits.values()].find(
+    (each) =>
+      (each.whom === whom || block.whom === PLACE) &&
+      each.block > 0 &&
+      blockReason(each.what) === block.reason,
+  )
+  const rule: Rule = limit
+    ? { file: FILE, section: limit.section, key: 'block' }
+    : { file: 'block', section: block.whom, key: clean(block.subject, 100) }
+  const subject =
+    block.whom === PLACE ? block.subject.slice(0, block.subject.lastIndexOf(' ')) : block.subject
+  const why = limit ? `too many ${limit.what}` : clean(block.reason, 100)
+  const reject = event === 'connection' ? REJECT_CONNECTION : REJECT
+  const decision: Decision = {
+    outcome: `${event}.blocked`,
+    ...(limit?.action === 'reject' ? reject : DEFER[event]),
+    text: `${clean(subject, 100)} is blocked${why && ` (${why})`}`,
+    rule,
+  }
+  return { decision, wait: left, subject: block.subject }
+}
+
+/** Whom concurrent connections block, and for how long, ms; those that rates block are blocked by the store. */
+export function blocksOf({ slots }: Plan, { refusals }: Said): (Subject & { ms: number; reason: string })[] {
+  if (refusals.some(({ kind }) => kind === 'block')) return []
+  return slots.flatMap(({ lease, reason: { limit } }) => {
+    const over = refusals.some((refused) => refused.kind === 'concurrency' && isSame(lease, refused))
+    const { whom, subject } = lease
+    return over && limit.block > 0
+      ? [{ whom, subject, ms: limit.block, reason: blockReason(limit.what) }]
+      : []
+  })
+}
+
+/** Recipients of one message: `accepted` so far, before the next one. Nothing is kept in a store. */
+export function anotherRecipient({ limits }: LimitsConfig, accepted: number): Decision | undefined {
+  const limit = limits.get('recipients per message')
+  if (limit?.rate.most === undefined || accepted < limit.rate.most) return undefined
+  return alone('recipient', limit, `Too many recipients in one message (${limit.rate.most})`)
+}
+
+/** Haraka's count of errors on one connection. */
+export function tooManyErrors({ limits }: LimitsConfig, errors: number): Decision | undefined {
+  const limit = limits.get('errors per connection')
+  if (limit?.rate.most === undefined || errors <= limit.rate.most) return undefined
+  return alone('connection', limit, `Too many errors on this connection (${limit.rate.most})`)
+}
+
+/** Under shadow it has code 250, to be recorded only. */
+function alone(event: Event, limit: Limit, text: string): Decision {
+  const decision = limited(event, { limit, key: 'limit' }, text)
+  return limit.action === 'shadow' ? shadowOf({ decision, wait: 0, subject: '' }) : decision
+}
