@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { type PrefixTable, PrefixTableBuilder } from '../core/net/prefix-table'
 import { parseEntry } from '../core/net/range'
-import { readEntries, readEntriesInSlices } from '../core/net/range-file'
+import { readEntries, readEntriesInTimeSlices } from '../core/net/range-file'
 
 /** The slice of haraka-plugin-relay that is measured. */
 interface StockRelay {
@@ -89,7 +89,7 @@ async function reload(text: Buffer): Promise<[number, number]> {
   delay.enable()
   await setTimeout(20)
   const start = performance.now()
-  await readEntriesInSlices(text, (line, entry) => builder.add(parseEntry(entry), line))
+  await readEntriesInTimeSlices(text, (line, entry) => builder.add(parseEntry(entry), line))
   await builder.build()
   const took = performance.now() - start
   await setTimeout(20)

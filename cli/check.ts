@@ -1,6 +1,7 @@
 // relay-guard check: the server's own readers on the files, what makes a relay in practice, and each next hop asked.
-import { type IniSection, type Mistake, printMistake } from '../core/ini/parse'
-import { iniPath, type Reading, readingOf } from '../core/ini/reload'
+
+import { type ConfigError, type IniSection, printConfigError } from '../core/ini/parse'
+import { iniPath, type Reading, readingOf } from '../core/ini/reading'
 import { formatIp } from '../core/net/ip'
 import { PrefixTable } from '../core/net/prefix-table'
 import { parseEntry } from '../core/net/range'
@@ -29,11 +30,11 @@ interface Report {
 export async function check({ dir, json, print }: Call): Promise<0 | 1> {
   harakaAt(dir)
   const world = worldOf(dir)
-  const mistakes: Mistake[] = []
+  const errors: ConfigError[] = []
   const read = <T>(name: string, reader: (reading: Reading) => T): { value: T; sections: IniSection[] } => {
     const reading = readingOf(name, iniPath(dir, name), new Map())
     const value = reader(reading)
-    mistakes.push(...reading.mistakes)
+    errors.push(...reading.errors)
     return { value, sections: reading.sections }
   }
   const acl = read('acl.ini', (reading) => runAtOnce(readAcl(reading)))
@@ -44,7 +45,7 @@ export async function check({ dir, json, print }: Call): Promise<0 | 1> {
   const lines = pluginLines(dir)
   const all = domains.value.domains.all()
   const report: Report = {
-    mistakes: mistakes.map(printMistake),
+    mistakes: errors.map(printConfigError),
     warnings: [
       ...(lines.some((line) => line.startsWith('relay-guard/'))
         ? []
@@ -56,9 +57,9 @@ export async function check({ dir, json, print }: Call): Promise<0 | 1> {
       ...relayWarnings(acl.value, acl.sections),
       ...domainWarnings(domains.value, lines),
     ],
-    nextHops: mistakes.length > 0 ? [] : await askNextHops(domains.value, world.hostName),
+    nextHops: errors.length > 0 ? [] : await askNextHops(domains.value, world.hostName),
   }
-  if (mistakes.length === 0 && redis.value.enabled && lines.includes('relay-guard/limits'))
+  if (errors.length === 0 && redis.value.enabled && lines.includes('relay-guard/limits'))
     report.redis = await askRedis(redis.value)
   if (json) print(JSON.stringify(report))
   else say(report, print)
@@ -85,7 +86,7 @@ async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; said: str
 }
 
 function say({ mistakes, warnings, nextHops, redis }: Report, print: (line: string) => void): void {
-  for (const mistake of mistakes) print(`mistake: ${mistake}`)
+  for (const mistake of mistakes) print(`error: ${mistake}`)
   for (const warning of warnings) print(`warning: ${warning}`)
   for (const { domain, nextHop, ok, said } of nextHops)
     print(`${ok ? 'reached' : 'NOT reached'}: ${nextHop} for ${domain}: ${said}`)

@@ -1,7 +1,8 @@
 // relay-guard install: the ini files in place, and what to write into config/plugins.
+
 import { constants, copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { packageDir } from '../core/ini/reload'
+import { packageDir } from '../core/paths'
 import { harakaAt, pluginLines } from './haraka-dir'
 import type { Call } from './index'
 import { pluginWarnings } from './plugin-lines'

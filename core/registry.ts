@@ -1,6 +1,6 @@
 // What one plugin of the bundle tells the others, where both are loaded. None of them imports another.
 
-interface Ours {
+interface Registry {
   /** domains: the first of our domains. */
   firstDomain?: () => string | undefined
   /** auth: a login's one form, NAME@realm. */
@@ -9,4 +9,4 @@ interface Ours {
   ownsSender?: (user: string, sender: { user: string; host: string }) => boolean
 }
 
-export const ours: Ours = {}
+export const registry: Registry = {}

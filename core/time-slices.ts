@@ -2,16 +2,16 @@
 import { setImmediate } from 'node:timers/promises'
 
 /** Work that yields about every millisecond or sooner. */
-export type Work<T> = Generator<void, T, void>
+export type CooperativeTask<T> = Generator<void, T, void>
 
-export function runAtOnce<T>(work: Work<T>): T {
+export function runAtOnce<T>(work: CooperativeTask<T>): T {
   let step = work.next()
   while (!step.done) step = work.next()
   return step.value
 }
 
 /** Lets the event loop go on after every `slice` ms of work. */
-export async function runInSlices<T>(work: Work<T>, slice = 10): Promise<T> {
+export async function runInTimeSlices<T>(work: CooperativeTask<T>, slice = 10): Promise<T> {
   for (;;) {
     const end = performance.now() + slice
     do {

@@ -2,17 +2,17 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { runAtOnce } from '../core/time-slices'
 import { readAcl } from '../plugins/acl/config'
-import { greet, standing } from '../plugins/acl/policy'
+import { classify, judgeConnection } from '../plugins/acl/policy'
 import { readText } from './support/reading'
 
 const read = (text: string, files: Record<string, string> = {}) =>
   readText('acl.ini', text, (reading) => runAtOnce(readAcl(reading)), files)
 
 function acl(text: string, files: Record<string, string> = {}) {
-  const { value, mistakes } = read(text, files)
-  assert.deepEqual(mistakes, [])
+  const { value, errors } = read(text, files)
+  assert.deepEqual(errors, [])
   const ask = (ip: string, localIp?: string, localPort?: number) =>
-    standing(value, { ip, localIp, localPort })
+    classify(value, { ip, localIp, localPort })
   return { ask, kind: (ip: string, localIp = '192.0.2.200', port = 25) => ask(ip, localIp, port).class }
 }
 
@@ -147,18 +147,18 @@ describe('acl.ini', () => {
       'acl.ini [files] listeners: is not a key of this section; known: reject, never, relay',
     ],
   ]
-  for (const [text, ...mistakes] of bad)
-    it(`${JSON.stringify(text)} is a mistake`, () => assert.deepEqual(read(text).mistakes, mistakes))
+  for (const [text, ...errors] of bad)
+    it(`${JSON.stringify(text)} is an error`, () => assert.deepEqual(read(text).errors, errors))
 
-  it('tells the mistakes of a list file with their lines, and 20 at most', () => {
-    const { mistakes } = read('[files]\nnever[] = /l', { '/l': 'x\n10.0.0.0/8\n10.0.0.1/8 # y\n' })
-    assert.equal(mistakes.length, 2)
+  it('tells the errors of a list file with their lines, and 20 at most', () => {
+    const { errors } = read('[files]\nnever[] = /l', { '/l': 'x\n10.0.0.0/8\n10.0.0.1/8 # y\n' })
+    assert.equal(errors.length, 2)
     assert.match(
-      mistakes[0] ?? '',
+      errors[0] ?? '',
       /^acl\.ini \[files\] \/l: line 1: x is not an address, allowed are an address, CIDR/,
     )
-    assert.match(mistakes[1] ?? '', /^acl\.ini \[files\] \/l: line 3: host bits are set/)
-    const many = read('[files]\nnever[] = /l', { '/l': 'x\n'.repeat(1000) }).mistakes
+    assert.match(errors[1] ?? '', /^acl\.ini \[files\] \/l: line 3: host bits are set/)
+    const many = read('[files]\nnever[] = /l', { '/l': 'x\n'.repeat(1000) }).errors
     assert.equal(many.length, 21)
     assert.equal(many[20], 'acl.ini [files] /l: and 980 more')
   })
@@ -246,13 +246,13 @@ describe('who a client is', () => {
 describe('what is said at connect', () => {
   it('closes on the rejected, with the label, and lets the others in', () => {
     const { ask } = acl(SAMPLE, { '/etc/haraka/drop.txt': '' })
-    const rejected = greet(ask('203.0.113.8'), '203.0.113.8')
+    const rejected = judgeConnection(ask('203.0.113.8'), '203.0.113.8')
     assert.deepEqual(
       [rejected?.code, rejected?.status, rejected?.text, rejected?.close],
       [554, '5.7.1', '203.0.113.8 is not welcome here: known spammers', true],
     )
-    assert.equal(greet(ask('198.51.100.1'), '198.51.100.1')?.code, 220)
-    assert.equal(greet(ask('10.0.0.1'), '10.0.0.1')?.text, '10.0.0.1 may relay: branch offices')
-    assert.equal(greet(ask('192.0.2.99'), '192.0.2.99'), undefined)
+    assert.equal(judgeConnection(ask('198.51.100.1'), '198.51.100.1')?.code, 220)
+    assert.equal(judgeConnection(ask('10.0.0.1'), '10.0.0.1')?.text, '10.0.0.1 may relay: branch offices')
+    assert.equal(judgeConnection(ask('192.0.2.99'), '192.0.2.99'), undefined)
   })
 })

@@ -24,8 +24,8 @@ alice = ${HASH}
 
 describe('auth.ini', () => {
   it('is read as the documentation shows it', () => {
-    const { value, mistakes } = read(SAMPLE)
-    assert.deepEqual(mistakes, [])
+    const { value, errors } = read(SAMPLE)
+    assert.deepEqual(errors, [])
     assert.deepEqual([value.requireTls, value.sender, value.realm], [true, 'address', ''])
     assert.ok(value.plaintextAllowed.lookup('127.0.0.9') >= 0)
     assert.deepEqual([...value.senders], [['alice', ['alice@example.com', '@example.org']]])
@@ -33,10 +33,10 @@ describe('auth.ini', () => {
   })
 
   it('compares names and domains in one form', () => {
-    const { value, mistakes } = read(
+    const { value, errors } = read(
       '[main]\nrealm = Bücher.example.\n[senders]\nBob@BÜCHER.example = Bob@Bücher.example., @Example.ORG.\nc[] = a@b.example\nc[] = d@b.example',
     )
-    assert.deepEqual(mistakes, [])
+    assert.deepEqual(errors, [])
     assert.equal(value.realm, 'xn--bcher-kva.example')
     assert.deepEqual(
       [...value.senders],
@@ -91,9 +91,8 @@ describe('auth.ini', () => {
       'auth.ini [users] a: is given twice and takes one value',
     ],
   ]
-  for (const [text, ...mistakes] of bad)
-    it(`${JSON.stringify(text.slice(0, 60))} is a mistake`, () =>
-      assert.deepEqual(read(text).mistakes, mistakes))
+  for (const [text, ...errors] of bad)
+    it(`${JSON.stringify(text.slice(0, 60))} is an error`, () => assert.deepEqual(read(text).errors, errors))
 })
 
 describe('a login name', () => {

@@ -132,29 +132,29 @@ async function check(): Promise<Report & { status: number | null }> {
 describe('relay-guard check', () => {
   it('is content with the files as they come', async () => {
     plugins('relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains')
-    const { status, mistakes, nextHops, warnings } = await check()
-    assert.deepEqual([status, mistakes, nextHops], [0, [], []])
+    const { status, mistakes: errors, nextHops, warnings } = await check()
+    assert.deepEqual([status, errors, nextHops], [0, [], []])
     assert.deepEqual(warnings, ['domains.ini: no domain is ours, so no mail from outside is taken'])
     const { status: plain, out } = await relayGuard(['-c', dir, 'check'])
     assert.equal(plain, 0)
     assert.match(out, /^The ini files are good\.$/m)
   })
 
-  it('prints the mistakes of all files as the server does, and asks nobody then', async () => {
+  it('prints the errors of all files as the server does, and asks nobody then', async () => {
     ini('acl.ini', '[realy]\n')
     ini('auth.ini', '[main]\nsender = all\n')
     ini('domains.ini', '[a.example]\nnext_hop =\n[b.example]\nnext_hop = smtp://127.0.0.1:1\n')
-    const { status, mistakes, nextHops } = await check()
+    const { status, mistakes: errors, nextHops } = await check()
     assert.equal(status, 1)
     assert.deepEqual(nextHops, [])
-    assert.deepEqual(mistakes, [
+    assert.deepEqual(errors, [
       'acl.ini [realy]: is not a section of this file; did you mean [relay]?',
       'auth.ini [main] sender: "all" is not one of any, domain, address',
       'domains.ini [a.example] next_hop: is empty',
     ])
     const { status: plain, out } = await relayGuard(['check', '-c', dir])
     assert.equal(plain, 1)
-    assert.match(out, /^mistake: domains\.ini \[a\.example\] next_hop: is empty$/m)
+    assert.match(out, /^error: domains\.ini \[a\.example\] next_hop: is empty$/m)
     assert.doesNotMatch(out, /are good/)
     ini('acl.ini', '[relay]\n')
     ini('auth.ini', '[main]\n')
@@ -200,9 +200,9 @@ describe('relay-guard check', () => {
   it('sees a next hop that is this server, by smtp.ini', async () => {
     put('smtp.ini', 'port=2525\nlisten=127.0.0.1:2526\n')
     ini('domains.ini', '[a.example]\nnext_hop = smtp://127.0.0.1:2526, smtp://u:hunter2@127.0.0.1:2525\n')
-    const { status, mistakes } = await check()
+    const { status, mistakes: errors } = await check()
     assert.equal(status, 1)
-    assert.deepEqual(mistakes, [
+    assert.deepEqual(errors, [
       'domains.ini [a.example] next_hop: smtp://127.0.0.1:2526 is a listener of this server itself: mail would go round in a circle',
       'domains.ini [a.example] next_hop: smtp://u@127.0.0.1:2525 is a listener of this server itself: mail would go round in a circle',
     ])

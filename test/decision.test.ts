@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { answer, clean, type Decision, DSN, guarded, printRule, replyId } from '../core/decision'
+import { type Decision, printRule } from '../core/decision'
+import { answer, DSN, guarded, replyId } from '../core/haraka/reply'
 import type { Plugin } from '../core/haraka/types'
+import { clean } from '../core/text'
 import { connectionOf, pluginOf } from './support/connection'
 
 const denial: Decision = {

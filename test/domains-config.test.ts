@@ -9,8 +9,8 @@ const read = (text: string, files: Record<string, string> = {}) =>
   readText('domains.ini', text, (reading) => readDomains(reading, world), files)
 
 function good(text: string, files: Record<string, string> = {}) {
-  const { value, mistakes } = read(text, files)
-  assert.deepEqual(mistakes, [])
+  const { value, errors } = read(text, files)
+  assert.deepEqual(errors, [])
   return value
 }
 
@@ -252,16 +252,16 @@ describe('domains.ini', () => {
       'domains.ini [a.example] next_hops: is not a key of this section; did you mean next_hop?',
     ],
   ]
-  for (const [text, ...mistakes] of bad)
-    it(`${JSON.stringify(text)} is a mistake`, () => assert.deepEqual(read(text).mistakes, mistakes))
+  for (const [text, ...errors] of bad)
+    it(`${JSON.stringify(text)} is an error`, () => assert.deepEqual(read(text).errors, errors))
 
-  it('never shows a password in a mistake', () => {
+  it('never shows a password in an error', () => {
     for (const hop of [
       'smtp://u:hunter2@h:99999',
       'smtp://u:hunter2@a b',
       'smpt://u:hunter2@h',
       'smtp://u:hunter2@127.0.0.1',
     ])
-      assert.doesNotMatch(read(`[a.example]\nnext_hop = ${hop}\n`).mistakes.join('\n'), /hunter2/, hop)
+      assert.doesNotMatch(read(`[a.example]\nnext_hop = ${hop}\n`).errors.join('\n'), /hunter2/, hop)
   })
 })

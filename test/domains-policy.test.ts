@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Rule } from '../core/decision'
-import { spfPass } from '../core/haraka/spf-result'
+import { senderSpfPass } from '../core/haraka/spf-result'
 import { readDomains } from '../plugins/domains/config'
-import { wayOf } from '../plugins/domains/hooks/transaction'
+import { deliveryChoiceOf } from '../plugins/domains/hooks/transaction'
 import { type Author, judgeFrom, judgeRecipient, judgeSender } from '../plugins/domains/policy/recipient'
 import { addressOf, connectionOf } from './support/connection'
 import { readText } from './support/reading'
@@ -315,7 +315,7 @@ describe('an SPF pass', () => {
   const pass = (result: Record<string, unknown>, mail = '<a@ours.example>') => {
     const connection = connectionOf()
     connection.begin(mail).results.add({ name: 'spf' }, result)
-    return spfPass(connection)
+    return senderSpfPass(connection)
   }
   it('is one of MAIL FROM in this transaction', () => {
     assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: 'ours.example' }), 'ours.example')
@@ -334,18 +334,18 @@ describe('an SPF pass', () => {
 
   it('of HELO, on the connection, or of the transaction before does not count', () => {
     const connection = connectionOf()
-    assert.equal(spfPass(connection), undefined)
+    assert.equal(senderSpfPass(connection), undefined)
     connection.results.add({ name: 'spf' }, { scope: 'mfrom', result: 'Pass', domain: 'ours.example' })
     connection.begin('<a@ours.example>')
-    assert.equal(spfPass(connection), undefined)
+    assert.equal(senderSpfPass(connection), undefined)
     connection.transaction?.results.add(
       { name: 'spf' },
       { scope: 'mfrom', result: 'Pass', domain: 'ours.example' },
     )
-    assert.equal(spfPass(connection), 'ours.example')
+    assert.equal(senderSpfPass(connection), 'ours.example')
     connection.end()
     connection.begin('<a@ours.example>')
-    assert.equal(spfPass(connection), undefined)
+    assert.equal(senderSpfPass(connection), undefined)
   })
 })
 
@@ -354,7 +354,7 @@ describe('the way of a domain', () => {
     const { domains } = read(
       `[a.example]\n${HOP}\n[b.example]\n${HOP}\n[c.example]\n${HOP}\ntls = verify\n[d.example]\n${HOP}\ndelivery = queue\n[e.example]\nnext_hop = smtp://10.0.0.9\ndelivery = queue\n[f.example]\ndelivery = plugin\n`,
     )
-    const [a, b, c, d, e, f] = domains.all().map((domain) => wayOf(domain).key)
+    const [a, b, c, d, e, f] = domains.all().map((domain) => deliveryChoiceOf(domain).key)
     assert.equal(a, b)
     assert.equal(d, e)
     assert.equal(new Set([a, c, d, f]).size, 4)

@@ -4,8 +4,8 @@ import { type Fields, fieldsOf, knownSections, parseDuration, parseSize } from '
 import { readText } from './support/reading'
 
 const read = <T>(text: string, reader: (fields: Fields) => T) =>
-  readText('x.ini', `[main]\n${text}\n`, ({ sections, mistakes }) => {
-    const fields = fieldsOf('x.ini', sections, 'main', mistakes)
+  readText('x.ini', `[main]\n${text}\n`, ({ sections, errors }) => {
+    const fields = fieldsOf('x.ini', sections, 'main', errors)
     const value = reader(fields)
     fields.done()
     return value
@@ -58,8 +58,8 @@ describe('a size', () => {
 
 describe('the keys of a section', () => {
   it('are read with their defaults where they are not there', () => {
-    const { value, mistakes } = read('', (f) => [f.flag('a', true), f.duration('b', 5), f.text('c', 'x')])
-    assert.deepEqual([value, mistakes], [[true, 5, 'x'], []])
+    const { value, errors } = read('', (f) => [f.flag('a', true), f.duration('b', 5), f.text('c', 'x')])
+    assert.deepEqual([value, errors], [[true, 5, 'x'], []])
   })
 
   for (const word of ['true', 'YES', 'ok', 'on', 'enabled', '1'])
@@ -70,14 +70,14 @@ describe('the keys of a section', () => {
       assert.equal(read(`a = ${word}`, (f) => f.flag('a', true)).value, false))
 
   it('take lists from several lines and from commas', () => {
-    const { value, mistakes } = read('a[] = 1, 2\na[] = 3,,\n', (f) => f.list('a', Number))
-    assert.deepEqual([value, mistakes], [[1, 2, 3], []])
+    const { value, errors } = read('a[] = 1, 2\na[] = 3,,\n', (f) => f.list('a', Number))
+    assert.deepEqual([value, errors], [[1, 2, 3], []])
   })
 
   it('are not fooled by names of JavaScript', () => {
-    const { mistakes } = read('__proto__ = 1\nconstructor = 2\ntoString = 3', (f) => f.flag('a', true))
+    const { errors } = read('__proto__ = 1\nconstructor = 2\ntoString = 3', (f) => f.flag('a', true))
     assert.deepEqual(
-      mistakes,
+      errors,
       ['__proto__', 'constructor', 'toString'].map(
         (key) => `x.ini [main] ${key}: is not a key of this section; known: a`,
       ),
@@ -106,13 +106,13 @@ describe('the keys of a section', () => {
       'x.ini [main] zzz: is not a key of this section; known: a, b',
     ],
   ]
-  for (const [text, reader, mistake] of bad)
-    it(`${JSON.stringify(text)} is one mistake, in words for the operator`, () =>
-      assert.deepEqual(read(text, reader).mistakes, [mistake]))
+  for (const [text, reader, error] of bad)
+    it(`${JSON.stringify(text)} is one error, in words for the operator`, () =>
+      assert.deepEqual(read(text, reader).errors, [error]))
 
   it('mixed as key and key[] are given twice, in either order', () => {
     for (const text of ['a = 1\na[] = 2', 'a[] = 1\na = 2'])
-      assert.deepEqual(read(text, (f) => f.list('a', Number)).mistakes, [
+      assert.deepEqual(read(text, (f) => f.list('a', Number)).errors, [
         'x.ini [main] a: is given twice; if both are meant, write a[] =',
       ])
   })
@@ -120,10 +120,10 @@ describe('the keys of a section', () => {
 
 describe('an unknown section', () => {
   const sections = (text: string) =>
-    readText('x.ini', text, ({ sections, mistakes }) =>
-      knownSections('x.ini', sections, ['main', 'relay'], mistakes),
-    ).mistakes
-  it('is a mistake with the nearest name, or all of them', () => {
+    readText('x.ini', text, ({ sections, errors }) =>
+      knownSections('x.ini', sections, ['main', 'relay'], errors),
+    ).errors
+  it('is an error with the nearest name, or all of them', () => {
     assert.deepEqual(sections('[realy]\n'), [
       'x.ini [realy]: is not a section of this file; did you mean [relay]?',
     ])

@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { type Mistake, nearest, parseIni, printMistake } from '../core/ini/parse'
+import { type ConfigError, nearest, parseIni, printConfigError } from '../core/ini/parse'
 
 function parsed(text: string) {
-  const mistakes: Mistake[] = []
-  const sections = parseIni('x.ini', text, mistakes)
-  return { sections, mistakes: mistakes.map(printMistake) }
+  const errors: ConfigError[] = []
+  const sections = parseIni('x.ini', text, errors)
+  return { sections, errors: errors.map(printConfigError) }
 }
 
-/** Sections as plain lists of [key, value], for a file without mistakes. */
+/** Sections as plain lists of [key, value], for a file without errors. */
 function good(text: string): Record<string, [string, string | undefined][]> {
-  const { sections, mistakes } = parsed(text)
-  assert.deepEqual(mistakes, [])
+  const { sections, errors } = parsed(text)
+  assert.deepEqual(errors, [])
   return Object.fromEntries(
     sections.map(({ name, entries }) => [name, entries.map(({ key, value }) => [key, value])]),
   )
@@ -105,17 +105,17 @@ describe('an ini file', () => {
     ['[a]\nb = 1\n[c]\n[a]\nd = 2\n', 'x.ini [a]: the section is there twice; put its lines together'],
     ['a = 1\n[main]\nb = 2\n', 'x.ini [main]: the section is there twice; put its lines together'],
   ]
-  for (const [text, mistake] of bad) {
-    it(`that reads ${JSON.stringify(text)} has one mistake, told in one line`, () => {
-      assert.deepEqual(parsed(text).mistakes, [mistake])
+  for (const [text, error] of bad) {
+    it(`that reads ${JSON.stringify(text)} has one error, told in one line`, () => {
+      assert.deepEqual(parsed(text).errors, [error])
     })
   }
 
-  it('with a mistake cannot write into the log what it likes', () => {
-    const [mistake = ''] = parsed(`[main]\na \u001b[2J\r${'x'.repeat(70_000)} = 1\n`).mistakes
-    assert.match(mistake, /^x\.ini \[main\] line 2: cannot be read: a/)
-    assert.doesNotMatch(mistake, /[\x00-\x1f]/)
-    assert.ok(mistake.length < 600, `${mistake.length} characters`)
+  it('with an error cannot write into the log what it likes', () => {
+    const [error = ''] = parsed(`[main]\na \u001b[2J\r${'x'.repeat(70_000)} = 1\n`).errors
+    assert.match(error, /^x\.ini \[main\] line 2: cannot be read: a/)
+    assert.doesNotMatch(error, /[\x00-\x1f]/)
+    assert.ok(error.length < 600, `${error.length} characters`)
   })
 
   it('never makes the reader throw, whatever stands in it', () => {
@@ -125,12 +125,12 @@ describe('an ini file', () => {
     )
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
-        const { sections, mistakes } = parsed(pieces.join(''))
+        const { sections, errors } = parsed(pieces.join(''))
         for (const { name, entries } of sections) {
           assert.notEqual(name, '')
           for (const { key } of entries) assert.match(key, /^\S+$/)
         }
-        for (const mistake of mistakes) assert.doesNotMatch(mistake, /\n/)
+        for (const error of errors) assert.doesNotMatch(error, /\n/)
       }),
       { numRuns: 2000 },
     )

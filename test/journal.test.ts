@@ -4,7 +4,7 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { Redis } from 'ioredis'
-import type { Spoken } from '../core/decision'
+import type { DecisionRecord } from '../core/decision'
 import { Journal } from '../core/journal'
 import type { RedisSettings } from '../core/redis/endpoint'
 import { noRedis, RedisServer, startCluster, until } from './support/redis'
@@ -16,7 +16,7 @@ const STATS = 'relay-guard:stats:2026-10-01'
 const TOP = 'relay-guard:top:recipient.relay-denied:2026-10-01'
 const LOG = 'relay-guard:log'
 
-const denial: Spoken = {
+const denial: DecisionRecord = {
   time: NOON,
   id: '7F3A0C91.2',
   ip: '203.0.113.9',
@@ -28,7 +28,7 @@ const denial: Spoken = {
   reply: '550 5.7.1 other.example is not served here',
   accepted: false,
 }
-const accepted: Spoken = {
+const accepted: DecisionRecord = {
   time: NOON,
   id: '7F3A0C91.3',
   ip: '203.0.113.9',

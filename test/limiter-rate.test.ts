@@ -14,7 +14,7 @@ test('limits are read and printed', () => {
   assert.equal(printRate(parseRate(' 10 / 60m,5m/24h,7/90s ')), '10/1h, 5M/1d, 7/90s')
 })
 
-const mistakes: [string, string][] = [
+const errors: [string, string][] = [
   ['', '"" is not a limit, allowed: 30/1m, 300/1h or 20 or unlimited'],
   ['30/1m,', '"30/1m," is not a limit, allowed: 30/1m, 300/1h or 20 or unlimited'],
   ['30/1x', '"1x" is not a window, allowed: a whole number and s, m, h or d, as 1h'],
@@ -31,7 +31,7 @@ const mistakes: [string, string][] = [
   ['enabled', '"enabled" is not a count, allowed: a whole number, with K, M or G for sizes'],
 ]
 
-for (const [text, message] of mistakes) {
+for (const [text, message] of errors) {
   test(`"${text}" is an error that says what is allowed`, () => {
     assert.throws(() => parseRate(text), { message })
   })

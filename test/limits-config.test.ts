@@ -2,21 +2,21 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type Mistake, parseIni, printMistake } from '../core/ini/parse'
+import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 import { printRate } from '../core/limiter/rate'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
 import { ipOf, networkOfClient, type Who, type Whom } from '../plugins/limits/subjects'
 
-function read(text: string): { config: LimitsConfig; mistakes: string[] } {
-  const mistakes: Mistake[] = []
-  const sections = parseIni('limits.ini', text, mistakes)
-  const config = readLimits({ sections, mistakes, open: () => Buffer.alloc(0) })
-  return { config, mistakes: mistakes.map(printMistake) }
+function read(text: string): { config: LimitsConfig; errors: string[] } {
+  const errors: ConfigError[] = []
+  const sections = parseIni('limits.ini', text, errors)
+  const config = readLimits({ sections, errors, open: () => Buffer.alloc(0) })
+  return { config, errors: errors.map(printConfigError) }
 }
 
 const good = (text: string): LimitsConfig => {
-  const { config, mistakes } = read(text)
-  assert.deepEqual(mistakes, [])
+  const { config, errors } = read(text)
+  assert.deepEqual(errors, [])
   return config
 }
 
@@ -32,7 +32,7 @@ function ruling(config: LimitsConfig, section: string, who: Who): string {
 
 const named = (whom: Whom, subject: string): Who => ({ whom, subject })
 
-test('The default file is without mistakes, only defers, and blocks nobody', () => {
+test('The default file is without errors, only defers, and blocks nobody', () => {
   const path = join(__dirname, '..', '..', 'config', 'relay-guard', 'limits.ini')
   const config = good(readFileSync(path, 'utf8'))
   assert.ok(config.limits.size > 10)
@@ -66,14 +66,14 @@ test('All pairs of the table are known and no other', () => {
   for (const what of Object.keys(table)) {
     for (const whom of [...envelope, 'recipient', 'recipient domain', 'message', 'connection']) {
       const single = what.startsWith('concurrent') || whom === 'message' || whom === 'connection'
-      const { config, mistakes } = read(`[${what} per ${whom}]\nlimit = ${single ? '20' : '20/1m'}\n`)
+      const { config, errors } = read(`[${what} per ${whom}]\nlimit = ${single ? '20' : '20/1m'}\n`)
       const known = table[what]?.includes(whom) ?? false
-      assert.deepEqual([mistakes.length, config.limits.size], known ? [0, 1] : [1, 0], `${what} per ${whom}`)
+      assert.deepEqual([errors.length, config.limits.size], known ? [0, 1] : [1, 0], `${what} per ${whom}`)
     }
   }
 })
 
-for (const [title, text, mistake] of [
+for (const [title, text, error] of [
   [
     'a pair that is not counted',
     '[messages per recipient]\nlimit = 3/1m',
@@ -200,16 +200,16 @@ for (const [title, text, mistake] of [
     '[main] exempt_relays: is not a key of this section; did you mean exempt_relay?',
   ],
 ] as const) {
-  test(`A mistake is named: ${title}`, () => {
-    const { mistakes } = read(`${text}\n`)
-    assert.ok(mistakes.includes(`limits.ini ${mistake}`), mistakes.join('\n'))
-    assert.equal(mistakes.length, 1, mistakes.join('\n'))
+  test(`An error is named: ${title}`, () => {
+    const { errors } = read(`${text}\n`)
+    assert.ok(errors.includes(`limits.ini ${error}`), errors.join('\n'))
+    assert.equal(errors.length, 1, errors.join('\n'))
   })
 }
 
-test('A mistake is named: a key given twice', () => {
-  const { mistakes } = read('[messages per sender]\nlimit = 9/1m\nlimit = 10/1m\n')
-  assert.match(mistakes.join('\n'), /\[messages per sender\] limit: is given twice/)
+test('An error is named: a key given twice', () => {
+  const { errors } = read('[messages per sender]\nlimit = 9/1m\nlimit = 10/1m\n')
+  assert.match(errors.join('\n'), /\[messages per sender\] limit: is given twice/)
 })
 
 test('The smallest subnet decides, for each address in it', () => {

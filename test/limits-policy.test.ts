@@ -33,10 +33,10 @@ const BY = 'host/1'
 const STRANGER: Party = { ip: '203.0.113.9', relay: false }
 
 function configOf(text: string): LimitsConfig {
-  const mistakes: Parameters<typeof parseIni>[2] = []
-  const sections = parseIni('limits.ini', text, mistakes)
-  const config = readLimits({ sections, mistakes, open: () => Buffer.alloc(0) })
-  assert.deepEqual(mistakes, [])
+  const errors: Parameters<typeof parseIni>[2] = []
+  const sections = parseIni('limits.ini', text, errors)
+  const config = readLimits({ sections, errors, open: () => Buffer.alloc(0) })
+  assert.deepEqual(errors, [])
   return config
 }
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseEntry } from '../core/net/range'
-import { readEntries, readEntriesInSlices } from '../core/net/range-file'
+import { readEntries, readEntriesInTimeSlices } from '../core/net/range-file'
 import { longestTurn } from './support/longest-turn'
 
 function read(text: Buffer | string) {
   const seen: [number, string][] = []
-  const mistakes = readEntries(text, (line, entry) => seen.push([line, entry]))
-  return { seen, mistakes }
+  const errors = readEntries(text, (line, entry) => seen.push([line, entry]))
+  return { seen, errors }
 }
 
 test('entries come with their line numbers, without comments and blank lines, from Windows files too', () => {
@@ -19,32 +19,32 @@ test('entries come with their line numbers, without comments and blank lines, fr
     [5, '2001:db8::/32'],
     [6, '10.0.0.1'],
   ]
-  assert.deepEqual(read(text), { seen, mistakes: [] })
-  assert.deepEqual(read(Buffer.from(text)), { seen, mistakes: [] })
+  assert.deepEqual(read(text), { seen, errors: [] })
+  assert.deepEqual(read(Buffer.from(text)), { seen, errors: [] })
 })
 
 test('an empty text has no entries', () => {
-  assert.deepEqual(read(''), { seen: [], mistakes: [] })
-  assert.deepEqual(read('\n\n'), { seen: [], mistakes: [] })
+  assert.deepEqual(read(''), { seen: [], errors: [] })
+  assert.deepEqual(read('\n\n'), { seen: [], errors: [] })
 })
 
-test('mistakes are collected with their line numbers, and the rest is read on', () => {
+test('errors are collected with their line numbers, and the rest is read on', () => {
   const seen: string[] = []
-  const mistakes = readEntries('10.0.0.1\n# fine\n10.0.0.0/33\n10.0.0.2\n', (_, entry) => {
+  const errors = readEntries('10.0.0.1\n# fine\n10.0.0.0/33\n10.0.0.2\n', (_, entry) => {
     parseEntry(entry)
     seen.push(entry)
   })
-  assert.deepEqual(mistakes, ['line 3: 10.0.0.0/33: prefix longer than 32, allowed is /0 to /32'])
+  assert.deepEqual(errors, ['line 3: 10.0.0.0/33: prefix longer than 32, allowed is /0 to /32'])
   assert.deepEqual(seen, ['10.0.0.1', '10.0.0.2'])
 })
 
-test('twenty mistakes are shown and the others counted', () => {
+test('twenty errors are shown and the others counted', () => {
   const fail = () => {
     throw new Error('no')
   }
   assert.equal(readEntries('x\n'.repeat(20), fail).length, 20)
-  const mistakes = readEntries('x\n'.repeat(23), fail)
-  assert.deepEqual(mistakes.slice(19), ['line 20: no', 'and 3 more'])
+  const errors = readEntries('x\n'.repeat(23), fail)
+  assert.deepEqual(errors.slice(19), ['line 20: no', 'and 3 more'])
 })
 
 test('a million lines are read while the event loop goes on, the same as at once', async () => {
@@ -52,15 +52,15 @@ test('a million lines are read while the event loop goes on, the same as at once
     Array.from({ length: 1_000_000 }, (_, at) => `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}\n`).join(''),
   )
   let sum = 0
-  let mistakes = ['not read']
+  let errors = ['not read']
   const longest = await longestTurn(async () => {
-    mistakes = await readEntriesInSlices(text, (line, entry) => {
+    errors = await readEntriesInTimeSlices(text, (line, entry) => {
       sum += line + parseEntry(entry).first[0]!
     })
   })
   readEntries(text, (line, entry) => {
     sum -= line + parseEntry(entry).first[0]!
   })
-  assert.deepEqual([mistakes, sum], [[], 0])
+  assert.deepEqual([errors, sum], [[], 0])
   assert.ok(longest < 300, `the event loop stood still for ${longest} ms`)
 })

@@ -55,7 +55,7 @@ for (const [entry, message] of Object.entries(MISTAKES)) {
   })
 }
 
-test('a mistake of 64 KB or with control characters stays one short line', () => {
+test('an error of 64 KB or with control characters stays one short line', () => {
   assert.throws(
     () => parseEntry(`${'9'.repeat(65536)}\r\n\x1b[2J`),
     ({ message }: Error) => message.length < 500 && !/[\r\n\x1b]/.test(message),

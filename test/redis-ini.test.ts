@@ -2,18 +2,18 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { type Mistake, parseIni, printMistake } from '../core/ini/parse'
+import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 import { type RedisConfig, readRedis } from '../core/redis/config'
 
 /** `own` is the text of relay-guard/redis.ini, `haraka` that of Haraka's config/redis.ini. */
-function read(own: string, haraka?: string): { value: RedisConfig; mistakes: string[] } {
-  const mistakes: Mistake[] = []
+function read(own: string, haraka?: string): { value: RedisConfig; errors: string[] } {
+  const errors: ConfigError[] = []
   const open = (path: string) => {
     if (haraka === undefined || !path.endsWith(join('config', 'redis.ini'))) throw new Error('ENOENT')
     return Buffer.from(haraka)
   }
-  const value = readRedis({ sections: parseIni('redis.ini', own, mistakes), mistakes, open })
-  return { value, mistakes: mistakes.map(printMistake) }
+  const value = readRedis({ sections: parseIni('redis.ini', own, errors), errors, open })
+  return { value, errors: errors.map(printConfigError) }
 }
 
 const defaults: RedisConfig = {
@@ -30,11 +30,11 @@ const defaults: RedisConfig = {
 test('the default file says what holds without it', () => {
   const file = join(__dirname, '../../config/relay-guard/redis.ini')
   for (const text of [readFileSync(file, 'utf8'), '[redis]\n'])
-    assert.deepEqual(read(text), { value: defaults, mistakes: [] })
+    assert.deepEqual(read(text), { value: defaults, errors: [] })
 })
 
 test('each key is read', () => {
-  const { value, mistakes } = read(`[redis]
+  const { value, errors } = read(`[redis]
 enabled = false
 prefix = mx:
 timeout = 1s
@@ -48,7 +48,7 @@ tls = true
 accepted = yes
 length = 500
 `)
-  assert.deepEqual(mistakes, [])
+  assert.deepEqual(errors, [])
   assert.deepEqual(value, {
     ...defaults,
     enabled: false,
@@ -74,8 +74,8 @@ test('clusters and sentinels are lists of hosts, each with its standard port', (
 
 describe("Haraka's config/redis.ini", () => {
   const base = (own: string, haraka: string) => {
-    const { value, mistakes } = read(own, haraka)
-    assert.deepEqual(mistakes, [])
+    const { value, errors } = read(own, haraka)
+    assert.deepEqual(errors, [])
     return value.base
   }
 
@@ -127,19 +127,16 @@ const wrong: [string, RegExp][] = [
   ['[logs]\nlength = 500', /\[logs\]: is not a section of this file; did you mean \[log\]\?/],
 ]
 
-describe('a mistake is named', () => {
+describe('an error is named', () => {
   for (const [line, pattern] of wrong)
     test(line.replace('\n', ', '), () => {
-      const { mistakes } = read(`[redis]\n${line}\n`)
-      assert.equal(mistakes.length, 1, mistakes.join('\n'))
-      assert.match(mistakes[0]!, pattern)
+      const { errors } = read(`[redis]\n${line}\n`)
+      assert.equal(errors.length, 1, errors.join('\n'))
+      assert.match(errors[0]!, pattern)
     })
 
   test("also in Haraka's file, where ours cannot work with it", () => {
-    const { mistakes } = read('[redis]\n', '[server]\nport=none\n')
-    assert.match(
-      mistakes.join(),
-      /cannot tell where Redis is, by what is said in config\/redis.ini: port NaN/,
-    )
+    const { errors } = read('[redis]\n', '[server]\nport=none\n')
+    assert.match(errors.join(), /cannot tell where Redis is, by what is said in config\/redis.ini: port NaN/)
   })
 })

@@ -1,4 +1,4 @@
-// Ini files with mistakes: Haraka does not start with them, and a running one keeps the last good configuration.
+// Ini files with errors: Haraka does not start with them, and a running one keeps the last good configuration.
 import assert from 'node:assert/strict'
 import { appendFileSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -59,14 +59,14 @@ async function until(haraka: Haraka, from: string, to: string, code: number) {
   }
 }
 
-interface Mistake {
+interface ConfigError {
   name: string
   file: 'acl' | 'auth' | 'domains'
   text: () => string
   line: RegExp
 }
 
-const mistakes: Mistake[] = [
+const errors: ConfigError[] = [
   {
     name: 'an unknown key, with the nearest known name',
     file: 'domains',
@@ -124,7 +124,7 @@ const mistakes: Mistake[] = [
 ]
 
 describe('at the start', () => {
-  test('all mistakes of all files are said at once, one a line, and Haraka does not start', async () => {
+  test('all errors of all files are said at once, one a line, and Haraka does not start', async () => {
     const broken = {
       'relay-guard/acl.ini': '[relay]\n127.30.0.0/33\n127.30.0.1/16 = x\n[nevr]\n127.20.0.0/16\n',
       'relay-guard/auth.ini': '[main]\nsender = everybody\nrequire_tsl = true\n',
@@ -151,7 +151,7 @@ describe('at the start', () => {
     }
   })
 
-  for (const { name, file, text, line } of mistakes) {
+  for (const { name, file, text, line } of errors) {
     test(`${name} stops Haraka`, async () => {
       const { code, output } = await startHarakaExpectingFailure({
         plugins,
@@ -171,12 +171,12 @@ describe('at the start', () => {
   })
 })
 
-/** One mistake a file at a time: each round breaks all three files, as far as there are mistakes left. */
-const rounds: Mistake[][] = []
-for (const mistake of mistakes) {
-  const free = rounds.find((round) => round.every(({ file }) => file !== mistake.file))
-  if (free) free.push(mistake)
-  else rounds.push([mistake])
+/** One error a file at a time: each round breaks all three files, as far as there are errors left. */
+const rounds: ConfigError[][] = []
+for (const error of errors) {
+  const free = rounds.find((round) => round.every(({ file }) => file !== error.file))
+  if (free) free.push(error)
+  else rounds.push([error])
 }
 
 /** A Haraka of its own for the tests of this group, which follow each other. */
@@ -195,7 +195,7 @@ function running(nodes = 0): () => Haraka {
 const path = (haraka: Haraka, file: string) => join(haraka.dir, 'config', 'relay-guard', file)
 
 describe('while it runs', { concurrency: true }, () => {
-  describe('a mistake', { concurrency: 1 }, () => {
+  describe('an error', { concurrency: 1 }, () => {
     const haraka = running()
     for (const round of rounds) {
       test(`is said in the log and changes nothing: ${round.map(({ name }) => name).join('; ')}`, async () => {

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
+  type Classification,
+  classificationOf,
   mayRelay,
   relayRule,
-  type Standing,
   setClassifier,
-  standingOf,
   takeOverRelaying,
   userOf,
 } from '../core/haraka/relaying'
@@ -16,8 +16,8 @@ takeOverRelaying(pluginOf().plugin)
 const rule = { file: 'acl.ini', section: 'relay', key: '192.0.2.1' }
 
 /** A connection from an address that the ACL has put in a class. */
-function client(kind: Standing['class'], ip = '192.0.2.1'): TestConnection {
-  const standing: Standing = kind === 'nobody' ? { class: kind } : { class: kind, rule }
+function client(kind: Classification['class'], ip = '192.0.2.1'): TestConnection {
+  const standing: Classification = kind === 'nobody' ? { class: kind } : { class: kind, rule }
   setClassifier((asked) => (asked.ip === ip ? standing : { class: 'nobody' }))
   const connection = connectionOf({ remoteAddress: ip })
   return connection
@@ -163,10 +163,10 @@ describe('after XCLIENT', () => {
   it('the new address is looked up, into [never] and out of it', () => {
     const connection = client('never', '198.51.100.7')
     xclient(connection, '192.0.2.2')
-    assert.equal(standingOf(connection).class, 'nobody')
+    assert.equal(classificationOf(connection).class, 'nobody')
     login(connection)
     xclient(connection, '198.51.100.7')
-    assert.equal(standingOf(connection).class, 'never')
+    assert.equal(classificationOf(connection).class, 'never')
     assert.equal(mayRelay(connection), false)
   })
 

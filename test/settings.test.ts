@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { type Reader, type Reading, Setting, settled } from '../core/ini/reload'
+import type { Reader, Reading } from '../core/ini/reading'
+import { failStartOnErrors, Setting } from '../core/ini/reload'
 import { pluginOf } from './support/connection'
 
 const run = promisify(execFile)
@@ -20,16 +21,16 @@ const pluginFor = () =>
   pluginOf('relay-guard/acl', { plugins: ['relay-guard/acl'], 'smtp.ini': { main: { nodes: 0 } } })
 
 /** A configuration that is its keys, and the text of the files that `file[] =` names. */
-function words({ sections, mistakes, open }: Reading): string {
+function words({ sections, errors, open }: Reading): string {
   const entries = sections.flatMap((section) => section.entries)
   return entries
     .map(({ key, value = '' }) => {
-      if (key === 'bad') mistakes.push({ file: 'x.ini', section: 'main', key, text: 'is bad' })
+      if (key === 'bad') errors.push({ file: 'x.ini', section: 'main', key, text: 'is bad' })
       if (key !== 'file') return key
       try {
         return open(value).toString().trim()
       } catch (error) {
-        mistakes.push({ file: 'x.ini', section: 'main', key, text: (error as Error).message })
+        errors.push({ file: 'x.ini', section: 'main', key, text: (error as Error).message })
         return ''
       }
     })
@@ -89,7 +90,7 @@ describe('a configuration in a running server', { concurrency: true }, () => {
   })
 
   const broken: [string, string, RegExp][] = [
-    ['has a mistake', '[main]\nb = 1\nbad = 1\n', /x\.ini \[main\] bad: is bad/],
+    ['has an error', '[main]\nb = 1\nbad = 1\n', /x\.ini \[main\] bad: is bad/],
     ['is empty', '', /\.ini: is empty; remove the file to go back to the defaults/],
     [
       'ends in the middle of a line',
@@ -106,7 +107,7 @@ describe('a configuration in a running server', { concurrency: true }, () => {
       assert.equal(setting.value, 'a')
       assert.match(log[0] ?? '', said)
       await sleep(1500)
-      assert.equal(log.length, 2, 'a mistake is told once')
+      assert.equal(log.length, 2, 'an error is told once')
     })
   }
 
@@ -190,13 +191,13 @@ describe('at the start', () => {
   const script = join(__dirname, 'support', 'settings-start.js')
   const start = (how: string) => run(process.execPath, [script, how], { timeout: 30_000 })
 
-  it('Haraka does not start with a mistake, and the mistakes of all files are printed, one a line', async () => {
+  it('Haraka does not start with an error, and the errors of all files are printed, one a line', async () => {
     const { stdout } = await start('two broken files')
     assert.deepEqual(stdout.trim().split('\n'), [
       'crit: acl.ini [realy]: is not a section of this file; did you mean [relay]?',
       'acl registered',
       'crit: auth.ini [main] sender: "all" is not one of any, domain, address',
-      'refused: config/relay-guard has mistakes (2), listed above; Haraka does not start',
+      'refused: config/relay-guard has errors (2), listed above; Haraka does not start',
     ])
   })
 
@@ -207,5 +208,6 @@ describe('at the start', () => {
     ])
   })
 
-  it('says nothing where nothing is wrong', () => assert.doesNotThrow(() => settled(pluginFor().plugin)))
+  it('says nothing where nothing is wrong', () =>
+    assert.doesNotThrow(() => failStartOnErrors(pluginFor().plugin)))
 })

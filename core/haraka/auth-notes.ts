@@ -13,7 +13,7 @@ const NOTES = [
  * Ends a dialogue. Left there, the notes would take the next base64 line for a part of it, also inside a transaction,
  * and the next AUTH for a violation of the protocol.
  */
-export function forgetDialogue({ notes }: Connection): void {
+export function endAuthDialogue({ notes }: Connection): void {
   notes.authenticating = false
   for (const name of NOTES) delete notes[name]
 }

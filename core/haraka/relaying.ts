@@ -4,7 +4,7 @@ import type { Rule } from '../decision'
 import type { Connection, Plugin, Transaction } from './types'
 
 /** What the ACL says of a client. `nobody`: nothing in particular. */
-export interface Standing {
+export interface Classification {
   class: 'reject' | 'never' | 'relay' | 'nobody'
   rule?: Rule
   /** The operator's own words about the entry. */
@@ -21,7 +21,7 @@ export interface Client {
 interface State {
   /** What these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
   subject: Subject
-  standing: Standing
+  classification: Classification
   /** A right set from outside a transaction: by AUTH, or by another plugin for this client. */
   granted: boolean
   ignored: boolean
@@ -32,12 +32,12 @@ interface Subject extends Client {
   port: number
 }
 
-const NOBODY: Standing = { class: 'nobody' }
+const NOBODY: Classification = { class: 'nobody' }
 const states = new WeakMap<Connection, State>()
-let classify: (client: Client) => Standing = () => NOBODY
+let classify: (client: Client) => Classification = () => NOBODY
 
 /** How the acl plugin makes itself known; without it every client is nobody in particular. */
-export function setClassifier(classifier: (client: Client) => Standing): void {
+export function setClassifier(classifier: (client: Client) => Classification): void {
   classify = classifier
 }
 
@@ -70,14 +70,14 @@ export function takeOverRelaying(plugin: Plugin): void {
 
 /** True where this client may send mail to domains that are not ours. In doubt false. */
 export function mayRelay(connection: Connection): boolean {
-  const { standing, granted } = stateOf(connection)
+  const { classification, granted } = stateOf(connection)
   if (connection.transaction && revoked.has(connection.transaction)) return false
-  if (standing.class === 'never' || standing.class === 'reject') return false
-  return standing.class === 'relay' || granted
+  if (classification.class === 'never' || classification.class === 'reject') return false
+  return classification.class === 'relay' || granted
 }
 
 /** What acl.ini says of this client. */
-export const standingOf = (connection: Connection): Standing => stateOf(connection).standing
+export const classificationOf = (connection: Connection): Classification => stateOf(connection).classification
 
 /** The user who logged in since the last XCLIENT or PROXY, as he wrote his name; also for a client in [never]. */
 export function userOf(connection: Connection): string | undefined {
@@ -87,14 +87,14 @@ export function userOf(connection: Connection): string | undefined {
 
 /** Which line gives the right to relay. */
 export function relayRule(connection: Connection): Rule {
-  const { rule } = standingOf(connection)
+  const { rule } = classificationOf(connection)
   if (rule) return rule
   if (userOf(connection)) return { file: 'AUTH', section: 'user', key: userOf(connection) ?? '' }
   return { file: 'config/plugins', section: 'another plugin', key: 'relaying' }
 }
 
 /** Forgets login and rights, as after XCLIENT or PROXY: they were another client's. */
-function startAfresh(connection: Connection): State {
+function forgetRights(connection: Connection): State {
   delete connection.notes.auth_user
   connection.notes.authenticating = false
   connection.authheader = undefined
@@ -104,7 +104,7 @@ function startAfresh(connection: Connection): State {
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
   if (!state) return begin(connection)
-  return isSame(state.subject, connection) ? state : startAfresh(connection)
+  return isSame(state.subject, connection) ? state : forgetRights(connection)
 }
 
 const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean =>
@@ -117,7 +117,7 @@ const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean 
 function begin(connection: Connection): State {
   const { uuid, remote, local } = connection
   const subject = { uuid, ip: remote.ip, port: remote.port, localIp: local.ip, localPort: local.port }
-  const state = { subject, standing: classify(subject), granted: false, ignored: false }
+  const state = { subject, classification: classify(subject), granted: false, ignored: false }
   states.set(connection, state)
   return state
 }

@@ -1,5 +1,5 @@
 // What each plugin of the bundle needs, and what is needed once in a process: the first one that loads brings it.
-import { standAtDoor } from './early-refusal'
+import { refuseEarly } from './early-refusal'
 import { takeOverRelaying } from './relaying'
 import type { Connection, Next, Plugin } from './types'
 
@@ -21,7 +21,7 @@ export function registerCommon(plugin: Plugin): void {
   if (brought) return
   brought = true
   takeOverRelaying(plugin)
-  Object.assign(plugin, { deny_own, stand_at_door: standAtDoor })
+  Object.assign(plugin, { deny_own, stand_at_door: refuseEarly })
   plugin.register_hook('deny', 'deny_own', -100)
   plugin.register_hook('init_master', 'stand_at_door')
   plugin.register_hook('init_child', 'stand_at_door')

@@ -2,7 +2,7 @@
 import type { Connection } from './types'
 
 /** The SPF pass of this transaction's MAIL FROM (haraka-plugin-spf); not of HELO, not of an earlier transaction. */
-export function spfPass({ transaction }: Connection): string | undefined {
+export function senderSpfPass({ transaction }: Connection): string | undefined {
   const result = transaction?.results.get('spf')
   if (!transaction || result?.['scope'] !== 'mfrom' || result['result'] !== 'Pass') return undefined
   const { host } = transaction.mail_from

@@ -1,7 +1,7 @@
 // Tells when Haraka or another plugin writes a property for which there is no hook.
 
 /** Puts an accessor in the place of a property, which `delete` takes away again; so it is put there at each AUTH. */
-export function intercept<T extends object, K extends keyof T>(
+export function watchProperty<T extends object, K extends keyof T>(
   of: T,
   name: K,
   changed: (before: T[K], now: T[K]) => void,

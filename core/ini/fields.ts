@@ -1,5 +1,7 @@
 // Typed readers for the keys of one section. Each says what is wrong and what is allowed; none guesses.
-import { type IniSection, type Mistake, nearest } from './parse'
+import { PrefixTable } from '../net/prefix-table'
+import { parseEntry } from '../net/range'
+import { type ConfigError, type IniSection, nearest } from './parse'
 
 const DURATION = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 const SIZE = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 }
@@ -28,7 +30,7 @@ export class Fields {
   constructor(
     private readonly file: string,
     private readonly section: IniSection,
-    private readonly mistakes: Mistake[],
+    private readonly errors: ConfigError[],
   ) {
     const single = new Set<string>()
     for (const { key, value, repeatable } of section.entries) {
@@ -49,7 +51,7 @@ export class Fields {
   }
 
   wrong(key: string, text: string): void {
-    this.mistakes.push({ file: this.file, section: this.section.name, key, text })
+    this.errors.push({ file: this.file, section: this.section.name, key, text })
   }
 
   has(key: string): boolean {
@@ -61,7 +63,7 @@ export class Fields {
     return this.values.get(key)?.every((text) => /^[\s,]*$/.test(text)) ?? false
   }
 
-  /** A value that `parse` turns into what is meant; what it throws becomes a mistake, and `fallback` stands in. */
+  /** A value that `parse` turns into what is meant; what it throws becomes an error, and `fallback` stands in. */
   read<T>(key: string, fallback: T, parse: (text: string) => T): T {
     this.asked.add(key)
     const given = this.values.get(key)
@@ -70,7 +72,7 @@ export class Fields {
     return this.attempt(key, given[0]!, parse) ?? fallback
   }
 
-  /** `key[] =` lines and commas, as a list; elements that `parse` throws at are mistakes. */
+  /** `key[] =` lines and commas, as a list; elements that `parse` throws at are errors. */
   list<T>(key: string, parse: (text: string) => T | undefined): T[] {
     this.asked.add(key)
     const parts = (this.values.get(key) ?? []).flatMap((line) => line.split(','))
@@ -105,6 +107,11 @@ export class Fields {
     return this.read(key, fallback, (text) => text)
   }
 
+  /** A list of addresses and subnets, as a table to look clients up in. */
+  subnets(key: string): PrefixTable {
+    return PrefixTable.of(this.list(key, parseEntry))
+  }
+
   done(): void {
     for (const key of this.values.keys()) {
       if (this.asked.has(key)) continue
@@ -127,21 +134,21 @@ export class Fields {
 }
 
 /** Finds a section by name; unknown ones are reported by `knownSections`. */
-export function fieldsOf(file: string, sections: IniSection[], name: string, mistakes: Mistake[]): Fields {
+export function fieldsOf(file: string, sections: IniSection[], name: string, errors: ConfigError[]): Fields {
   const section = sections.find((s) => s.name === name) ?? { name, entries: [] }
-  return new Fields(file, section, mistakes)
+  return new Fields(file, section, errors)
 }
 
 export function knownSections(
   file: string,
   sections: IniSection[],
   known: string[],
-  mistakes: Mistake[],
+  errors: ConfigError[],
 ): void {
   for (const { name } of sections) {
     if (known.includes(name)) continue
     const near = nearest(name, known)
-    mistakes.push({
+    errors.push({
       file,
       section: name,
       key: '',

@@ -1,17 +1,16 @@
 // The strict reader of our ini files, for the server and the command alike. Haraka's own reader drops lines that
-// it cannot read, lets the last of two equal keys win, and turns 0123 into 123: here each of these is a mistake.
-
-import { clean } from '../decision'
+// it cannot read, lets the last of two equal keys win, and turns 0123 into 123: here each of these is an error.
+import { clean } from '../text'
 
 /** One thing wrong in a file. Prints as `acl.ini [relay] 10.0.0.0/33: prefix longer than 32`. */
-export interface Mistake {
+export interface ConfigError {
   file: string
   section: string
   key: string
   text: string
 }
 
-export const printMistake = ({ file, section, key, text }: Mistake): string =>
+export const printConfigError = ({ file, section, key, text }: ConfigError): string =>
   clean(`${file}${section && ` [${section}]`}${key && ` ${clean(key, 200)}`}: ${text}`, 1000)
 
 interface IniEntry {
@@ -31,9 +30,9 @@ export interface IniSection {
  * Splits the text of an ini file into sections. Lines before the first section belong to [main], as in Haraka.
  * Comments: lines that start with `;` or `#`, and ` ;` behind a value.
  */
-export function parseIni(file: string, text: string, mistakes: Mistake[]): IniSection[] {
+export function parseIni(file: string, text: string, errors: ConfigError[]): IniSection[] {
   const wrong = (section: string, key: string, what: string) =>
-    mistakes.push({ file, section, key, text: what })
+    errors.push({ file, section, key, text: what })
   if (text.trim() === '') {
     wrong('', '', 'is empty; remove the file to go back to the defaults')
     return []

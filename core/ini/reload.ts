@@ -1,79 +1,16 @@
 // Ini files in force: read at the start, read again when they change, and never anything but whole and good.
 import { createHash } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Plugin } from '../haraka/types'
+import { harakaDir } from '../paths'
 import { type Files, keep, lastGood, type Stamps } from './last-good'
-import { type IniSection, type Mistake, parseIni, printMistake } from './parse'
+import { type ConfigError, printConfigError } from './parse'
+import { iniPath, type Reader, readingOf, stampOf } from './reading'
 
-const LOOK_EVERY = 1000 // ms
+const POLL_EVERY = 1000 // ms
 const QUIET_FOR = 4000 // ms without a change before a file counts as written
 
-/** Haraka's directory: the one that holds config/. */
-export const harakaDir = (): string => process.env['HARAKA'] ?? '.'
-export const packageDir = join(__dirname, '../..')
-export const packageVersion = (): string =>
-  JSON.parse(readFileSync(join(packageDir, 'package.json'), 'utf8')).version
-
-/** What a reader gets: the sections of its file, where to put mistakes, and the way to other files. */
-export interface Reading {
-  sections: IniSection[]
-  mistakes: Mistake[]
-  /** Another file that belongs to this configuration, watched like the ini file. Throws what `readFileSync` throws. */
-  open(path: string): Buffer
-}
-
-/** Turns sections into a configuration, or pushes mistakes; `sliced` does the same without blocking (a large reload). */
-export interface Reader<T> {
-  read(reading: Reading): T
-  sliced?(reading: Reading): Promise<T>
-}
-
-function stampOf(file: string): string {
-  try {
-    const stat = statSync(file, { throwIfNoEntry: false })
-    return stat ? `${stat.ino}:${stat.size}:${stat.mtimeMs}` : 'missing'
-  } catch (error) {
-    return String(error)
-  }
-}
-
 const printStamps = (stamps: Stamps): string => [...stamps.values()].join(' ')
-
-/** The file in force for `config/relay-guard/NAME`: the operator's, or where there is none the package's default. */
-export function iniPath(dir: string, name: string): string {
-  const own = join(dir, 'config', 'relay-guard', name)
-  return statSync(own, { throwIfNoEntry: false }) ? own : join(packageDir, 'config', 'relay-guard', name)
-}
-
-/**
- * Reads `path` for a reader. `files` collects what was read. `frozen`: `files` comes filled, and nothing else is read.
- * `stamps` collects how each file was just before it was opened, also one that then could not be read.
- */
-export function readingOf(
-  name: string,
-  path: string,
-  files: Files,
-  { frozen = false, stamps }: { frozen?: boolean; stamps?: Stamps } = {},
-): Reading {
-  const mistakes: Mistake[] = []
-  const open = (file: string) => {
-    const known = files.get(file)
-    if (known) return known
-    if (frozen) throw new Error(`${file} is not in the last good configuration`)
-    stamps?.set(file, stampOf(file))
-    const data = readFileSync(file)
-    files.set(file, data)
-    return data
-  }
-  let sections: IniSection[] = []
-  try {
-    sections = parseIni(name, open(path).toString('utf8'), mistakes)
-  } catch (error) {
-    mistakes.push({ file: name, section: '', key: '', text: `cannot be read: ${(error as Error).message}` })
-  }
-  return { sections, mistakes, open }
-}
 
 /** One configuration of a running server. `value` is the last good one. */
 export class Setting<T> {
@@ -98,7 +35,7 @@ export class Setting<T> {
   }
 
   /** Called each second: reloads when the files differ from those in force and have been quiet for a while. */
-  async look(): Promise<void> {
+  async poll(): Promise<void> {
     const signature = [...this.stamps.keys()].map(stampOf).join(' ')
     if (signature === printStamps(this.stamps)) return
     if (signature !== this.changed.signature) this.changed = { signature, at: Date.now() }
@@ -118,8 +55,8 @@ export class Setting<T> {
     const files: Files = new Map()
     const reading = readingOf(this.name, this.path, files, { stamps: this.watchOwn() })
     const value = this.reader.read(reading)
-    if (reading.mistakes.length === 0) this.accept(value, files)
-    else refuse(this.plugin, reading.mistakes)
+    if (reading.errors.length === 0) this.accept(value, files)
+    else refuse(this.plugin, reading.errors)
   }
 
   private async reload(): Promise<void> {
@@ -128,13 +65,13 @@ export class Setting<T> {
     const path = stamps.get(this.own) === 'missing' ? this.path : this.own
     const reading = readingOf(this.name, path, files, { stamps })
     const value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
-    const { length } = reading.mistakes
+    const { length } = reading.errors
     if (length === 0 && this.endedInALine && !endsInALine(files.get(path))) {
       const text = 'the last line has no line end; is the file still being written?'
-      reading.mistakes.push({ file: this.name, section: '', key: '', text })
+      reading.errors.push({ file: this.name, section: '', key: '', text })
     }
-    if (reading.mistakes.length > 0) {
-      this.complain(reading.mistakes)
+    if (reading.errors.length > 0) {
+      this.complain(reading.errors)
       return
     }
     this.path = path
@@ -156,10 +93,10 @@ export class Setting<T> {
     this.plugin.logerror(`config/relay-guard/${this.name} could not be read again: ${error.message}`)
   }
 
-  private complain(mistakes: Mistake[]): void {
-    for (const mistake of mistakes) this.plugin.logerror(printMistake(mistake))
+  private complain(errors: ConfigError[]): void {
+    for (const error of errors) this.plugin.logerror(printConfigError(error))
     this.plugin.logerror(
-      `config/relay-guard/${this.name} has mistakes (${mistakes.length}); the last good configuration stays in force`,
+      `config/relay-guard/${this.name} has errors (${errors.length}); the last good configuration stays in force`,
     )
   }
 
@@ -184,10 +121,10 @@ function watch(setting: Setting<unknown>): void {
   const look = async () => {
     if (busy) return
     busy = true
-    for (const each of settings) await each.look().catch((error) => each.fail(error))
+    for (const each of settings) await each.poll().catch((error) => each.fail(error))
     busy = false
   }
-  setInterval(() => void look(), LOOK_EVERY).unref()
+  setInterval(() => void look(), POLL_EVERY).unref()
 }
 
 /** A hash over all configurations in force in this process. */
@@ -199,21 +136,21 @@ export const configurationHash = (): string =>
 
 let refused = 0
 
-function refuse(plugin: Plugin, mistakes: Mistake[]): void {
-  refused += mistakes.length
-  for (const mistake of mistakes) plugin.logcrit(printMistake(mistake))
+function refuse(plugin: Plugin, errors: ConfigError[]): void {
+  refused += errors.length
+  for (const error of errors) plugin.logcrit(printConfigError(error))
 }
 
 /**
- * Ends a plugin's `register`: stops Haraka where a file has mistakes, but only at the last of our lines in
- * config/plugins, so that the mistakes of all files are seen at once. Throws Error.
+ * Ends a plugin's `register`: stops Haraka where a file has errors, but only at the last of our lines in
+ * config/plugins, so that the errors of all files are seen at once. Throws Error.
  */
-export function settled(plugin: Plugin): void {
+export function failStartOnErrors(plugin: Plugin): void {
   if (refused === 0) return
   const lines = (plugin.config.get('plugins', 'list') as string[] | undefined) ?? []
   const ours = lines
     .map((line) => line.replace(/^haraka-plugin-/, ''))
     .filter((line) => line.startsWith('relay-guard/'))
   if (ours.includes(plugin.name) && ours.at(-1) !== plugin.name) return
-  throw new Error(`config/relay-guard has mistakes (${refused}), listed above; Haraka does not start`)
+  throw new Error(`config/relay-guard has errors (${refused}), listed above; Haraka does not start`)
 }

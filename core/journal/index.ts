@@ -1,7 +1,7 @@
 // What operators read in Redis: statistics, the subjects with the most, the newest decisions, and who is running.
 // Written once a second beside the SMTP path; nothing waits for it, and nothing breaks when it fails.
 import { hostname } from 'node:os'
-import type { Spoken } from '../decision'
+import type { DecisionRecord } from '../decision'
 import type { LogSettings } from '../redis/config'
 import { type Client, closeRedis, openRedis } from '../redis/connection'
 import type { RedisSettings } from '../redis/endpoint'
@@ -78,7 +78,7 @@ export class Journal {
   }
 
   /** Takes a decision, for the next batch. Cheap, and never throws. */
-  note(decision: Spoken): void {
+  note(decision: DecisionRecord): void {
     if (!this.#client) return
     const { time, outcome, accepted, ip, subject = ip } = decision
     this.#tally.add(time, outcome, subject)

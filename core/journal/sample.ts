@@ -1,5 +1,7 @@
 // Which decisions go into the log stream one by one: all of them in quiet times, a few of each kind in a flood.
-import { clean, type Spoken } from '../decision'
+
+import type { DecisionRecord } from '../decision'
+import { clean } from '../text'
 import { copyOf } from './tally'
 
 /** In one second: of all, of one outcome, and of one outcome for one subject. */
@@ -20,7 +22,7 @@ export class Sample {
 
   constructor(private readonly node: string) {}
 
-  add(decision: Spoken, subject: string): void {
+  add(decision: DecisionRecord, subject: string): void {
     if (!this.#hasRoom(decision, subject)) {
       this.#leftOut++
       return
@@ -49,7 +51,7 @@ export class Sample {
     return ['time', new Date(time).toISOString(), 'node', this.node]
   }
 
-  #hasRoom({ time, outcome }: Spoken, subject: string): boolean {
+  #hasRoom({ time, outcome }: DecisionRecord, subject: string): boolean {
     const second = Math.floor(time / 1000)
     if (second !== this.#second) {
       this.#second = second

@@ -1,6 +1,6 @@
 // From an address to the entry with the fewest addresses that contains it: sorted disjoint intervals, binary search.
 
-import { runAtOnce, runInSlices, type Work } from '../time-slices'
+import { type CooperativeTask, runAtOnce, runInTimeSlices } from '../time-slices'
 import { type Ip, parseIp } from './ip'
 import type { Range } from './range'
 import { RangeCollector } from './range-arrays'
@@ -65,7 +65,7 @@ export class PrefixTableBuilder {
   }
 
   /** The work of building, for a caller that has more to do in the same slices. */
-  *work(): Work<PrefixTable> {
+  *work(): CooperativeTask<PrefixTable> {
     const v4 = yield* sweep(yield* this.v4.gather(), this.onSameSize)
     const v6 = yield* sweep(yield* this.v6.gather(), this.onSameSize)
     return new PrefixTable(v4, v6)
@@ -78,6 +78,6 @@ export class PrefixTableBuilder {
 
   /** Builds while the event loop goes on. */
   build(): Promise<PrefixTable> {
-    return runInSlices(this.work())
+    return runInTimeSlices(this.work())
   }
 }

@@ -1,6 +1,6 @@
 // Ranges of one family in typed arrays side by side: a million objects would be ten times as large, and a pause for the collector.
 
-import type { Work } from '../time-slices'
+import type { CooperativeTask } from '../time-slices'
 import type { Range } from './range'
 
 /** `words` 32-bit words an address, most significant first. */
@@ -61,7 +61,7 @@ export class RangeCollector {
   }
 
   /** All of them in one piece. */
-  *gather(): Work<Ranges> {
+  *gather(): CooperativeTask<Ranges> {
     const all = emptyRanges(this.words, this.count)
     for (const { words, count, first, last, span, value } of this.blocks) {
       all.first.set(first.subarray(0, count * words), all.count * words)

@@ -1,10 +1,10 @@
-// A file of entries, one a line, '#' or ';' comments: read line by line, mistakes collected with their line numbers.
-import { runAtOnce, runInSlices, type Work } from '../time-slices'
+// A file of entries, one a line, '#' or ';' comments: read line by line, errors collected with their line numbers.
+import { type CooperativeTask, runAtOnce, runInTimeSlices } from '../time-slices'
 
-/** Takes one entry. What it throws becomes a mistake of that line. */
+/** Takes one entry. What it throws becomes an error of that line. */
 export type OnEntry = (line: number, entry: string) => void
 
-const MISTAKES_SHOWN = 20
+const ERRORS_SHOWN = 20
 const LINES_A_STEP = 1000
 const NEWLINE = 10
 
@@ -14,10 +14,10 @@ const entryOf = (line: string): string => {
   return (comment < 0 ? line : line.slice(0, comment)).trim()
 }
 
-/** The work of reading: `onEntry` for each entry, then the mistakes. */
-export function* entries(text: Buffer | string, onEntry: OnEntry): Work<string[]> {
+/** The work of reading: `onEntry` for each entry, then the errors. */
+export function* entries(text: Buffer | string, onEntry: OnEntry): CooperativeTask<string[]> {
   const bytes = typeof text === 'string' ? Buffer.from(text) : text
-  const mistakes: string[] = []
+  const errors: string[] = []
   let more = 0
   let at = 0
   for (let line = 1; at < bytes.length; line++) {
@@ -31,17 +31,17 @@ export function* entries(text: Buffer | string, onEntry: OnEntry): Work<string[]
       onEntry(line, entry)
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
-      if (mistakes.length < MISTAKES_SHOWN) mistakes.push(`line ${line}: ${reason}`)
+      if (errors.length < ERRORS_SHOWN) errors.push(`line ${line}: ${reason}`)
       else more++
     }
   }
-  return more ? [...mistakes, `and ${more} more`] : mistakes
+  return more ? [...errors, `and ${more} more`] : errors
 }
 
-/** Reads the whole text at once. Returns the mistakes, `line 7: …`, at most 20 and then `and 3 more`; none is []. */
+/** Reads the whole text at once. Returns the errors, `line 7: …`, at most 20 and then `and 3 more`; none is []. */
 export const readEntries = (text: Buffer | string, onEntry: OnEntry): string[] =>
   runAtOnce(entries(text, onEntry))
 
 /** The same, while the event loop goes on. */
-export const readEntriesInSlices = (text: Buffer | string, onEntry: OnEntry): Promise<string[]> =>
-  runInSlices(entries(text, onEntry))
+export const readEntriesInTimeSlices = (text: Buffer | string, onEntry: OnEntry): Promise<string[]> =>
+  runInTimeSlices(entries(text, onEntry))

@@ -1,5 +1,5 @@
 // What a user writes for a set of addresses: one address, CIDR, address/netmask or a range, read into its first and last.
-import { clean } from '../decision'
+import { clean } from '../text'
 import {
   formatIp,
   type Ip,
@@ -99,5 +99,15 @@ export function parseEntry(text: string): Range {
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new Error(`${clean(text, 60) || 'empty entry'}: ${clean(reason)}`)
+  }
+}
+
+/** parseEntry for a key that its config error names anyway: the message comes without the entry. Throws Error. */
+export function parsePrefix(text: string): Range {
+  try {
+    return parseEntry(text)
+  } catch (error) {
+    const { message } = error as Error
+    throw new Error(message.startsWith(`${text}: `) ? message.slice(text.length + 2) : message)
   }
 }

@@ -1,6 +1,6 @@
 // From ranges that overlap to disjoint intervals, in each the value of the range with the fewest addresses.
 
-import type { Work } from '../time-slices'
+import type { CooperativeTask } from '../time-slices'
 import type { Ranges } from './range-arrays'
 
 /** Sorted starts, each with the value that holds from there to the next one; -1 is none. */
@@ -22,7 +22,7 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number, words: nu
 }
 
 /** The ranges' indexes by first address, ties as they were added: a radix sort, because it can stop anywhere. */
-function* sortByFirst({ words, count, first }: Ranges): Work<Uint32Array> {
+function* sortByFirst({ words, count, first }: Ranges): CooperativeTask<Uint32Array> {
   let order = new Uint32Array(count)
   let sorted = new Uint32Array(count)
   for (let at = 0; at < count; at++) {
@@ -146,7 +146,10 @@ class IntervalWriter {
 }
 
 /** Of two ranges of one size that overlap, the one that begins first decides, then the one added first; both are reported. */
-export function* sweep(ranges: Ranges, onSameSize: (value: number, other: number) => void): Work<Intervals> {
+export function* sweep(
+  ranges: Ranges,
+  onSameSize: (value: number, other: number) => void,
+): CooperativeTask<Intervals> {
   const { words, count, first, last } = ranges
   const order = yield* sortByFirst(ranges)
   const open = new OpenRanges(ranges, onSameSize)

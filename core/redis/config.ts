@@ -1,8 +1,10 @@
 // redis.ini → where Redis is, and what goes into the log stream.
+
 import { join } from 'node:path'
 import { type Fields, fieldsOf, knownSections, parseDuration } from '../ini/fields'
 import { parseIni } from '../ini/parse'
-import { harakaDir, type Reading } from '../ini/reload'
+import type { Reading } from '../ini/reading'
+import { harakaDir } from '../paths'
 import { type Endpoint, type Host, type RedisSettings, readBase } from './endpoint'
 import { makeKeys } from './keys'
 
@@ -25,10 +27,10 @@ export interface RedisConfig extends RedisSettings {
   log: LogSettings
 }
 
-export function readRedis({ sections, mistakes, open }: Reading): RedisConfig {
-  knownSections(FILE, sections, ['redis', 'log'], mistakes)
-  const redis = fieldsOf(FILE, sections, 'redis', mistakes)
-  const log = fieldsOf(FILE, sections, 'log', mistakes)
+export function readRedis({ sections, errors, open }: Reading): RedisConfig {
+  knownSections(FILE, sections, ['redis', 'log'], errors)
+  const redis = fieldsOf(FILE, sections, 'redis', errors)
+  const log = fieldsOf(FILE, sections, 'log', errors)
   const config: RedisConfig = {
     enabled: redis.flag('enabled', true),
     prefix: redis.read('prefix', 'relay-guard:', parsePrefix),
@@ -70,7 +72,7 @@ function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   }
 }
 
-/** Haraka's file as its own reader takes it, which knows no mistakes; a missing one says nothing. */
+/** Haraka's file as its own reader takes it, which knows no errors; a missing one says nothing. */
 function readHarakaFile(open: Reading['open']): Record<string, Record<string, string>> {
   let text: string
   try {

@@ -1,14 +1,15 @@
 // acl.ini → AclConfig: three tables of addresses, and the listeners that give a right by themselves.
+
 import type { Rule } from '../../core/decision'
 import { type Fields, fieldsOf, knownSections } from '../../core/ini/fields'
 import type { IniSection } from '../../core/ini/parse'
-import type { Reading } from '../../core/ini/reload'
+import type { Reading } from '../../core/ini/reading'
 import { formatIp, parseIp, parseV6 } from '../../core/net/ip'
 import { PrefixTable, PrefixTableBuilder } from '../../core/net/prefix-table'
 import type { Range } from '../../core/net/range'
+import { parsePrefix } from '../../core/net/range'
 import { entries } from '../../core/net/range-file'
-import { parsePrefix } from '../../core/prefix-set'
-import type { Work } from '../../core/time-slices'
+import type { CooperativeTask } from '../../core/time-slices'
 
 const FILE = 'acl.ini'
 const LISTS = ['reject', 'never', 'relay'] as const
@@ -30,10 +31,10 @@ interface Listener {
 
 export type AclConfig = Record<(typeof LISTS)[number], AclList> & { listeners: Listener[] }
 
-export function* readAcl(reading: Reading): Work<AclConfig> {
-  const { sections, mistakes } = reading
-  knownSections(FILE, sections, [...LISTS, 'listener', 'files'], mistakes)
-  const files = fieldsOf(FILE, sections, 'files', mistakes)
+export function* readAcl(reading: Reading): CooperativeTask<AclConfig> {
+  const { sections, errors } = reading
+  knownSections(FILE, sections, [...LISTS, 'listener', 'files'], errors)
+  const files = fieldsOf(FILE, sections, 'files', errors)
   const lists = {} as AclConfig
   for (const name of LISTS) lists[name] = yield* readList(name, reading, files)
   files.done()
@@ -48,9 +49,9 @@ interface Written {
 }
 
 /** The entries of a section take the first numbers, then each file takes as many as it has lines. */
-function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields): Work<AclList> {
-  const { sections, mistakes } = reading
-  const wrong = (key: string, text: string) => mistakes.push({ file: FILE, section: name, key, text })
+function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields): CooperativeTask<AclList> {
+  const { sections, errors } = reading
+  const wrong = (key: string, text: string) => errors.push({ file: FILE, section: name, key, text })
   const written: Written[] = []
   const parts: { path: string; base: number }[] = []
   const describe = (number: number) => {
@@ -86,11 +87,11 @@ function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields
 
 function* readFile(
   path: string,
-  { open, mistakes }: Reading,
+  { open, errors }: Reading,
   base: number,
   builder: PrefixTableBuilder,
-): Work<number> {
-  const wrong = (text: string) => mistakes.push({ file: FILE, section: 'files', key: path, text })
+): CooperativeTask<number> {
+  const wrong = (text: string) => errors.push({ file: FILE, section: 'files', key: path, text })
   let lines = 0
   try {
     const found = yield* entries(open(path), (line, entry) => {
@@ -113,10 +114,10 @@ function attempt(text: string, wrong: (text: string) => void): Range | undefined
   }
 }
 
-function readListeners(section: IniSection, { mistakes }: Reading): Listener[] {
+function readListeners(section: IniSection, { errors }: Reading): Listener[] {
   const seen = new Set<string>()
   return section.entries.flatMap(({ key, value }) => {
-    const wrong = (text: string) => mistakes.push({ file: FILE, section: section.name, key, text })
+    const wrong = (text: string) => errors.push({ file: FILE, section: section.name, key, text })
     const [, bracketed, plain, port] =
       /^(?:\[([^\]]+)\]|([\d.]+|[\da-f:]+(?=$)))(?::(\d{1,5}))?$/i.exec(key) ?? []
     const address = bracketed && !parseV6(bracketed) ? undefined : parseIp(bracketed ?? plain ?? '')

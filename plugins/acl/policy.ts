@@ -1,10 +1,10 @@
 // Who a client is: reject beats never, never beats relay and listener.
 import type { Decision } from '../../core/decision'
-import type { Client, Standing } from '../../core/haraka/relaying'
+import type { Classification, Client } from '../../core/haraka/relaying'
 import { formatIp, parseIp } from '../../core/net/ip'
 import type { AclConfig, AclList } from './config'
 
-export function standing(config: AclConfig, client: Client): Standing {
+export function classify(config: AclConfig, client: Client): Classification {
   for (const name of ['reject', 'never', 'relay'] as const) {
     const found = inList(config[name], client.ip)
     if (found) return { class: name, ...found }
@@ -29,7 +29,10 @@ function inList({ table, describe }: AclList, ip: string) {
 }
 
 /** What is said of a client at connect; undefined for nobody in particular. */
-export function greet({ class: kind, rule, label }: Standing, ip: string): Decision | undefined {
+export function judgeConnection(
+  { class: kind, rule, label }: Classification,
+  ip: string,
+): Decision | undefined {
   if (kind === 'nobody' || !rule) return undefined
   const because = label ? `: ${label}` : ''
   if (kind !== 'reject') {

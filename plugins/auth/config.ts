@@ -1,10 +1,9 @@
 // auth.ini → AuthConfig
 
 import { Fields, fieldsOf, knownSections } from '../../core/ini/fields'
-import type { Reading } from '../../core/ini/reload'
+import type { Reading } from '../../core/ini/reading'
 import { normalAddress, normalDomain } from '../../core/mail-address'
 import type { PrefixTable } from '../../core/net/prefix-table'
-import { prefixSet } from '../../core/prefix-set'
 import { type PasswordHash, parseHash } from './passwords'
 import { identity } from './policy'
 
@@ -21,12 +20,12 @@ export interface AuthConfig {
   realm: string
 }
 
-export function readAuth({ sections, mistakes }: Reading): AuthConfig {
-  knownSections(FILE, sections, ['main', 'senders', 'users'], mistakes)
-  const main = fieldsOf(FILE, sections, 'main', mistakes)
+export function readAuth({ sections, errors }: Reading): AuthConfig {
+  knownSections(FILE, sections, ['main', 'senders', 'users'], errors)
+  const main = fieldsOf(FILE, sections, 'main', errors)
   const config: AuthConfig = {
     requireTls: main.flag('require_tls', true),
-    plaintextAllowed: prefixSet(main, 'plaintext_allowed'),
+    plaintextAllowed: main.subnets('plaintext_allowed'),
     sender: main.choice('sender', 'address', ['any', 'domain', 'address']),
     realm: main.read('realm', '', (text) => text && normalDomain(text)),
     senders: new Map(),
@@ -35,7 +34,7 @@ export function readAuth({ sections, mistakes }: Reading): AuthConfig {
   main.done()
   for (const { name, entries } of sections) {
     if (name !== 'senders' && name !== 'users') continue
-    const fields = new Fields(FILE, { name, entries }, mistakes)
+    const fields = new Fields(FILE, { name, entries }, errors)
     for (const key of new Set(entries.map((entry) => entry.key))) {
       const user = identity(key, undefined)
       if (/^@|@$/.test(user)) fields.wrong(key, 'is not the name of a user')

@@ -1,31 +1,33 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
 
-import { answer, clean, type Decision, guarded, record } from '../../core/decision'
-import { forgetDialogue } from '../../core/haraka/auth-notes'
+import type { Decision } from '../../core/decision'
+import { endAuthDialogue } from '../../core/haraka/auth-notes'
 import { userOf } from '../../core/haraka/relaying'
+import { answer, guarded, record } from '../../core/haraka/reply'
 import { registerCommon } from '../../core/haraka/shared-hooks'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
-import { Setting, settled } from '../../core/ini/reload'
-import { ours } from '../../core/registry'
+import { failStartOnErrors, Setting } from '../../core/ini/reload'
+import { registry } from '../../core/registry'
+import { clean } from '../../core/text'
 import { type AuthConfig, readAuth } from './config'
 import { verify } from './passwords'
 import { identity, namesOf, notYours, ownsSender, refuseAuth } from './policy'
 
 let auth: Setting<AuthConfig>
 
-const realm = (): string | undefined => auth.value.realm || ours.firstDomain?.()
+const realm = (): string | undefined => auth.value.realm || registry.firstDomain?.()
 
 export function register(this: Plugin & { inherits(name: string): void }): void {
   auth = new Setting(this, 'auth.ini', { read: readAuth })
-  ours.identity = (user) => identity(user, realm())
-  ours.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
+  registry.identity = (user) => identity(user, realm())
+  registry.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
   this.inherits('auth/auth_base')
   registerCommon(this)
   this.register_hook('unrecognized_command', 'auth_command', -100)
   this.register_hook('capabilities', 'offer', 100)
   this.register_hook('mail', 'own_sender', -90)
   this.register_hook('rcpt', 'own_sender_again', -90)
-  settled(this)
+  failStartOnErrors(this)
 }
 
 /** auth_base would keep the password in the connection's notes. */
@@ -44,7 +46,7 @@ export const auth_command = guarded(function (this, next, connection, params: st
   const { notes } = connection
   if (word !== 'AUTH' && !notes.authenticating) return next()
   if (word === '*' && notes.authenticating) {
-    forgetDialogue(connection)
+    endAuthDialogue(connection)
     return connection.respond(501, '5.7.0 AUTH was cancelled', () => next(OK))
   }
   const refusal = refuseAuth({
@@ -53,12 +55,12 @@ export const auth_command = guarded(function (this, next, connection, params: st
     loggedIn: userOf(connection) !== undefined,
   })
   if (!refusal) return next()
-  forgetDialogue(connection)
+  endAuthDialogue(connection)
   answer(this, next, connection, refusal)
 })
 
 export const own_sender = guarded(function (this, next, connection, params: [Address]) {
-  forgetDialogue(connection)
+  endAuthDialogue(connection)
   checkOwner.call(this, next, connection, params[0])
 })
 

@@ -1,13 +1,14 @@
 // domains.ini → DomainsConfig
+
 import { join } from 'node:path'
 import { Fields, fieldsOf } from '../../core/ini/fields'
 import { nearest } from '../../core/ini/parse'
-import { harakaDir, type Reading } from '../../core/ini/reload'
+import type { Reading } from '../../core/ini/reading'
 import { normalAddress, normalDomain, unquoted } from '../../core/mail-address'
 import type { OwnListener } from '../../core/net/own-listeners'
 import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
-import { prefixSet } from '../../core/prefix-set'
+import { harakaDir } from '../../core/paths'
 import { readRoute, readSmarthost } from './routes'
 import { type Domain, DomainTable } from './table'
 
@@ -33,8 +34,8 @@ export interface World {
 }
 
 export function readDomains(reading: Reading, world: World): DomainsConfig {
-  const { sections, mistakes } = reading
-  const main = fieldsOf(FILE, sections, 'main', mistakes)
+  const { sections, errors } = reading
+  const main = fieldsOf(FILE, sections, 'main', errors)
   const smarthost = readSmarthost(main, world.ownListener)
   const postmasterText = main.text('postmaster')
   const hostList = main.flag('host_list', false)
@@ -42,7 +43,7 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
     domains: new DomainTable(),
     antiSpoof: main.choice('anti_spoof', 'reject', ['reject', 'tag', 'off']),
     antiSpoofFrom: main.choice('anti_spoof_from', 'tag', ['reject', 'tag', 'off']),
-    spoofAllowed: prefixSet(main, 'spoof_allowed'),
+    spoofAllowed: main.subnets('spoof_allowed'),
     bounce: main.choice('bounce', 'verified', ['verified', 'send', 'drop']),
     longestFinal: 0,
     ...(smarthost && { smarthost }),
@@ -51,9 +52,9 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
   main.done()
   for (const section of sections) {
     if (section.name === 'main') continue
-    const domain = readDomain(new Fields(FILE, section, mistakes), world)
+    const domain = readDomain(new Fields(FILE, section, errors), world)
     if (domain && !config.domains.add(domain)) {
-      mistakes.push({ file: FILE, section: section.name, key: '', text: `${domain.name} is there already` })
+      errors.push({ file: FILE, section: section.name, key: '', text: `${domain.name} is there already` })
     }
   }
   if (hostList) readHostList(reading, config.domains)
@@ -114,8 +115,8 @@ function readDomain(fields: Fields, world: World): Domain | undefined {
 }
 
 /** Haraka's config/host_list, a domain a line: domains whose mail other queue plugins take. */
-function readHostList({ open, mistakes }: Reading, domains: DomainTable): void {
-  const wrong = (key: string, text: string) => mistakes.push({ file: 'host_list', section: '', key, text })
+function readHostList({ open, errors }: Reading, domains: DomainTable): void {
+  const wrong = (key: string, text: string) => errors.push({ file: 'host_list', section: '', key, text })
   let text = ''
   try {
     text = open(join(harakaDir(), 'config', 'host_list')).toString('utf8')

@@ -2,14 +2,14 @@
 // See docs/domains.md.
 import { registerCommon } from '../../core/haraka/shared-hooks'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
-import { Setting, settled } from '../../core/ini/reload'
+import { failStartOnErrors, Setting } from '../../core/ini/reload'
 import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
-import { ours } from '../../core/registry'
+import { registry } from '../../core/registry'
 import { type DomainsConfig, readDomains } from './config'
 import { HOOK_TIMEOUT } from './hooks/queue'
-import { judge, live } from './hooks/runtime'
-import { giveUp } from './hooks/transaction'
+import { judge, runtime } from './hooks/runtime'
+import { abandonDelivery } from './hooks/transaction'
 
 export { judge_message, last_look } from './hooks/data'
 export { begin, judge_sender } from './hooks/mail'
@@ -23,14 +23,14 @@ export function register(this: Plugin): void {
   const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
   const hostName = String(this.config.get('me') ?? '') || 'localhost'
   const ownListener = ownListeners(smtp)
-  live.inactivity = (Number(smtp['inactivity_timeout']) || 300) * 1000
+  runtime.inactivity = (Number(smtp['inactivity_timeout']) || 300) * 1000
   this.timeout = HOOK_TIMEOUT
-  live.domains = new Setting<DomainsConfig>(this, 'domains.ini', {
+  runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', {
     read: (reading) => readDomains(reading, { ownListener, hostName }),
   })
-  live.client = new NextHopClient({ name: hostName, ownListener })
-  live.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
-  ours.firstDomain = () => live.domains.value.domains.first?.name
+  runtime.client = new NextHopClient({ name: hostName, ownListener })
+  runtime.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
+  registry.firstDomain = () => runtime.domains.value.domains.first?.name
 
   registerCommon(this)
   this.register_hook('mail', 'begin', -100)
@@ -49,7 +49,7 @@ export function register(this: Plugin): void {
   this.register_hook('bounce', 'bounce', -100)
   this.register_hook('reset_transaction', 'reset', -100)
   this.register_hook('deny', 'overrule', -100)
-  settled(this)
+  failStartOnErrors(this)
 }
 
 /** The stock relay plugin's dest_domains refuses every domain that it does not list, ours too: that is ours to decide. */
@@ -64,11 +64,11 @@ export function overrule(
 }
 
 export function shutdown(): void {
-  void live.client.closeAll()
-  void live.queueClient.closeAll()
+  void runtime.client.closeAll()
+  void runtime.queueClient.closeAll()
 }
 
 export function reset(this: Plugin, next: Next, connection: Connection): void {
-  giveUp(connection.transaction)
+  abandonDelivery(connection.transaction)
   next()
 }

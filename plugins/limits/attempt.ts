@@ -1,6 +1,6 @@
 // Who tries to log in, read from the AUTH dialogue before the password is checked (RFC 4954 4, RFC 4616, RFC 2195).
 import type { Connection } from '../../core/haraka/types'
-import { intercept } from '../../core/haraka/watch-property'
+import { watchProperty } from '../../core/haraka/watch-property'
 
 const decoded = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString('utf8')
 
@@ -36,10 +36,10 @@ export function watchLogins(
   failed: () => void,
   succeeded: (user: string) => void,
 ): void {
-  intercept(notes, 'auth_fails', (before, now) => {
+  watchProperty(notes, 'auth_fails', (before, now) => {
     if (Number(now) > Number(before ?? 0)) failed()
   })
-  intercept(notes, 'auth_user', (_before, now) => {
+  watchProperty(notes, 'auth_user', (_before, now) => {
     if (typeof now === 'string' && now !== '') succeeded(now)
   })
 }

@@ -1,7 +1,8 @@
 // limits.ini → LimitsConfig. A section is a sentence, `[WHAT per WHOM]`.
+
 import { Fields, fieldsOf } from '../../core/ini/fields'
-import { type IniSection, type Mistake, nearest } from '../../core/ini/parse'
-import type { Reading } from '../../core/ini/reload'
+import { type ConfigError, type IniSection, nearest } from '../../core/ini/parse'
+import type { Reading } from '../../core/ini/reading'
 import { parseRate, type Rate, unlimited } from '../../core/limiter/rate'
 import { addressExceptions, type Exception, type Exceptions, nameExceptions } from './exceptions'
 import { ipOf, type Whom } from './subjects'
@@ -54,8 +55,8 @@ const SECTIONS = new Map<string, { what: What; whom: Whom }>(
   ),
 )
 
-export function readLimits({ sections, mistakes }: Reading): LimitsConfig {
-  const main = fieldsOf(FILE, sections, 'main', mistakes)
+export function readLimits({ sections, errors }: Reading): LimitsConfig {
+  const main = fieldsOf(FILE, sections, 'main', errors)
   const config: LimitsConfig = {
     limits: new Map(),
     perWhom: {},
@@ -66,8 +67,8 @@ export function readLimits({ sections, mistakes }: Reading): LimitsConfig {
   for (const section of sections) {
     if (section.name === 'main') continue
     const pair = SECTIONS.get(section.name)
-    if (pair) add(config, readLimit(section, pair, config.ipv6Prefix, mistakes))
-    else mistakes.push({ file: FILE, section: section.name, key: '', text: noPair(section.name) })
+    if (pair) add(config, readLimit(section, pair, config.ipv6Prefix, errors))
+    else errors.push({ file: FILE, section: section.name, key: '', text: noPair(section.name) })
   }
   return config
 }
@@ -101,9 +102,9 @@ function readLimit(
   section: IniSection,
   { what, whom }: { what: What; whom: Whom },
   ipv6Prefix: number,
-  mistakes: Mistake[],
+  errors: ConfigError[],
 ): Limit {
-  const fields = new Fields(FILE, section, mistakes)
+  const fields = new Fields(FILE, section, errors)
   const wrong = (key: string, text: string) => fields.wrong(key, text)
   if (!fields.has('limit')) wrong('limit', `is missing; write limit = ${exampleOf(what, whom)}`)
   const rate = fields.read('limit', unlimited, (text) => readRate(text, what, whom))

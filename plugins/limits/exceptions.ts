@@ -5,7 +5,7 @@ import { normalAddress, normalDomain } from '../../core/mail-address'
 import type { Ip } from '../../core/net/ip'
 import { PrefixTableBuilder } from '../../core/net/prefix-table'
 import type { Range } from '../../core/net/range'
-import { parsePrefix } from '../../core/prefix-set'
+import { parsePrefix } from '../../core/net/range'
 import type { Who, Whom } from './subjects'
 
 export interface Exception {
@@ -24,7 +24,7 @@ export type Exceptions = (who: Who) => Ruling | undefined
 
 const NONE: Exceptions = () => undefined
 
-/** What is wrong with a key, as a mistake of it. */
+/** What is wrong with a key, as an error of it. */
 export type Wrong = (key: string, text: string) => void
 
 const LONGEST_DOMAIN = 253 // octets (RFC 1035 2.3.4); what a client calls a domain may be longer

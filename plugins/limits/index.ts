@@ -1,27 +1,29 @@
 // relay-guard/limits: how much a client may do. See docs/limits.md.
+
 import cluster from 'node:cluster'
-import { onDecision } from '../../core/decision'
-import { forgetAway } from '../../core/haraka/early-refusal'
+import { forgetRefused } from '../../core/haraka/early-refusal'
+import { onDecision } from '../../core/haraka/reply'
 import { registerCommon } from '../../core/haraka/shared-hooks'
 import type { Plugin } from '../../core/haraka/types'
-import { configurationHash, packageVersion, Setting, settled } from '../../core/ini/reload'
+import { configurationHash, failStartOnErrors, Setting } from '../../core/ini/reload'
 import { Journal } from '../../core/journal'
 import { Limiter, MemoryStore, serveMemory } from '../../core/limiter'
+import { packageVersion } from '../../core/paths'
 import { type RedisConfig, readRedis } from '../../core/redis/config'
 import { readLimits } from './config'
 import { watchErrors } from './hooks/errors'
-import { live } from './hooks/runtime'
+import { runtime } from './hooks/runtime'
 
 export { auth, count_connection, disconnect } from './hooks/connect'
 export { count_bytes, count_message, count_recipient, reset, shut } from './hooks/rcpt'
 
 export function register(this: Plugin): void {
-  live.plugin = this
+  runtime.plugin = this
   // Whatever is asked has a deadline of its own; Haraka would start a timer for each hook.
   this.timeout = 0
-  live.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => {
-    live.limiter?.forgetRefusals()
-    forgetAway()
+  runtime.limits = new Setting(this, 'limits.ini', { read: readLimits }, () => {
+    runtime.limiter?.forgetRefusals()
+    forgetRefused()
   })
   const smtp = this.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
   // As Haraka does: without the key one worker, and with anything that is nothing no master.
@@ -47,32 +49,32 @@ export function register(this: Plugin): void {
   this.register_hook('queue_outbound', 'count_bytes', -100)
   this.register_hook('reset_transaction', 'reset', -100)
   this.register_hook('disconnect', 'disconnect', -100)
-  settled(this)
+  failStartOnErrors(this)
 }
 
 /** Begins, or begins anew after redis.ini has changed. What was counted where it was counted before stays there. */
 function start(plugin: Plugin, settings: RedisConfig): void {
-  const before = { limiter: live.limiter, journal: live.journal }
+  const before = { limiter: runtime.limiter, journal: runtime.journal }
   const log = (line: string) => plugin.lognotice(line)
   const version = packageVersion()
-  live.limiter = new Limiter({ settings, log })
-  live.journal = new Journal({
+  runtime.limiter = new Limiter({ settings, log })
+  runtime.journal = new Journal({
     settings,
     stream: () => settings.log,
     state: () => ({
       version,
-      store: live.limiter?.source ?? 'memory',
-      connections: live.connections,
+      store: runtime.limiter?.source ?? 'memory',
+      connections: runtime.connections,
       configuration: configurationHash(),
     }),
     log,
   })
-  onDecision((decision) => live.journal?.note(decision))
+  onDecision((decision) => runtime.journal?.note(decision))
   void before.limiter?.close()
   void before.journal?.close()
 }
 
 export function shutdown(): void {
-  void live.limiter?.close()
-  void live.journal?.close()
+  void runtime.limiter?.close()
+  void runtime.journal?.close()
 }

@@ -1,11 +1,12 @@
 // Texts in place of files, for the readers that the server and the command use.
-import { printMistake } from '../../core/ini/parse'
-import { type Reading, readingOf } from '../../core/ini/reload'
+
+import { printConfigError } from '../../core/ini/parse'
+import { type Reading, readingOf } from '../../core/ini/reading'
 
 export interface Read<T> {
   value: T
   /** As the operator sees them. */
-  mistakes: string[]
+  errors: string[]
 }
 
 /** Runs a reader on the text of an ini file. `others`: files that it may open, by path; all else cannot be read. */
@@ -19,5 +20,5 @@ export function readText<T>(
   for (const [path, content] of Object.entries(others)) files.set(path, Buffer.from(content))
   const reading = readingOf(name, name, files, { frozen: true })
   const value = reader(reading)
-  return { value, mistakes: reading.mistakes.map(printMistake) }
+  return { value, errors: reading.errors.map(printConfigError) }
 }

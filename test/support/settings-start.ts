@@ -4,10 +4,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Plugin } from '../../core/haraka/types'
-import { Setting, settled } from '../../core/ini/reload'
+import { failStartOnErrors, Setting } from '../../core/ini/reload'
 import { runAtOnce } from '../../core/time-slices'
 import { readAcl } from '../../plugins/acl/config'
-import { standing } from '../../plugins/acl/policy'
+import { classify } from '../../plugins/acl/policy'
 import { readAuth } from '../../plugins/auth/config'
 
 function pluginOf(name: string): Plugin {
@@ -35,12 +35,12 @@ function twoBrokenFiles(config: string) {
   writeFileSync(join(config, 'auth.ini'), '[main]\nsender = all\n')
   const acl = pluginOf('relay-guard/acl')
   aclOf(acl)
-  settled(acl)
+  failStartOnErrors(acl)
   console.log('acl registered')
   const auth = pluginOf('relay-guard/auth')
   new Setting(auth, 'auth.ini', { read: readAuth })
   try {
-    settled(auth)
+    failStartOnErrors(auth)
   } catch (error) {
     console.log(`refused: ${(error as Error).message}`)
   }
@@ -58,9 +58,9 @@ function master(config: string, dir: string) {
 function worker() {
   const plugin = pluginOf('relay-guard/acl')
   const { value, hash } = aclOf(plugin)
-  settled(plugin)
+  failStartOnErrors(plugin)
   const said = ['192.0.2.1', '198.51.100.1'].map((ip) => {
-    const { class: kind } = standing(value, { ip, localIp: '127.0.0.1', localPort: 25 })
+    const { class: kind } = classify(value, { ip, localIp: '127.0.0.1', localPort: 25 })
     return `${ip} ${kind === 'relay' ? 'may relay' : kind}`
   })
   console.log(`worker: ${said.join(', ')}, same hash: ${hash === process.env['HASH']}`)

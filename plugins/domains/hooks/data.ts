@@ -1,13 +1,15 @@
 // Hooks at DATA: a last look at the envelope, and one at the message.
-import { answer, type Decision, guarded, record } from '../../../core/decision'
+
+import type { Decision } from '../../../core/decision'
 import { mayRelay } from '../../../core/haraka/relaying'
+import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection } from '../../../core/haraka/types'
 import { fromAddresses, judgeLoop } from '../policy/message'
 import { judgeFrom } from '../policy/recipient'
 import { match } from './forward'
 import { authorOf } from './mail'
-import { otherWay } from './rcpt'
-import { judge, live, wayFor } from './runtime'
+import { nextHopConflict } from './rcpt'
+import { deliveryChoiceFor, judge, runtime } from './runtime'
 import { stateOf } from './transaction'
 
 const HEADER = 'X-Relay-Guard'
@@ -23,16 +25,16 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
   const { transaction } = connection
   if (!transaction) return undefined
   const state = stateOf(transaction)
-  delete state.way
+  delete state.choice
   for (const recipient of transaction.rcpt_to) {
     const { accepted, refused } = judge(connection, recipient)
     if (refused) return { ...refused, outcome: 'message.relay-denied' }
-    const way = wayFor(connection, accepted?.domain)
-    const conflict = otherWay(transaction, way)
+    const way = deliveryChoiceFor(connection, accepted?.domain)
+    const conflict = nextHopConflict(transaction, way)
     if (conflict) return conflict
-    if (way) state.way = way
+    if (way) state.choice = way
   }
-  return state.way?.delivery === 'forward' ? match(live.client, transaction, state.way) : undefined
+  return state.choice?.delivery === 'forward' ? match(runtime.client, transaction, state.choice) : undefined
 }
 
 export const judge_message = guarded(function (this, next, connection) {
@@ -42,7 +44,7 @@ export const judge_message = guarded(function (this, next, connection) {
   if (loop) return answer(this, next, connection, loop)
   if (mayRelay(connection)) return next()
   const from = fromAddresses(transaction)
-  const decision = judgeFrom(live.domains.value, from, authorOf(connection, from))
+  const decision = judgeFrom(runtime.domains.value, from, authorOf(connection, from))
   if (decision && decision.code >= 400) return answer(this, next, connection, decision)
   if (decision) {
     record(this, connection, decision)

@@ -5,7 +5,7 @@ import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Delivery } from '../../../core/next-hop/delivery'
 import type { Outcome, Reply } from '../../../core/next-hop/reply'
 import { ruleOf } from '../policy/recipient'
-import { giveUp, stateOf, type Way } from './transaction'
+import { abandonDelivery, type DeliveryChoice, stateOf } from './transaction'
 
 /** An address as the next hop is told it: as the client wrote it, its host in ASCII. */
 export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${user}@${host}`)
@@ -14,11 +14,11 @@ export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${
 export async function ask(
   client: NextHopClient,
   transaction: Transaction,
-  way: Way,
+  way: DeliveryChoice,
   recipient: Address,
 ): Promise<Decision> {
   const state = stateOf(transaction)
-  if (state.next && state.next.route.key !== way.domain.route?.key) giveUp(transaction)
+  if (state.next && state.next.route.key !== way.domain.route?.key) abandonDelivery(transaction)
   state.next ??= openFor(client, transaction, way)
   const reply = await state.next.rcpt(wire(recipient))
   return decide(reply, way, isYes(reply) ? 'recipient.accepted' : 'recipient')
@@ -31,7 +31,7 @@ export async function ask(
 export async function match(
   client: NextHopClient,
   transaction: Transaction,
-  way: Way,
+  way: DeliveryChoice,
 ): Promise<Decision | undefined> {
   const state = stateOf(transaction)
   state.next ??= openFor(client, transaction, way)
@@ -49,7 +49,7 @@ export async function send(transaction: Transaction): Promise<Outcome[]> {
   return outcomes
 }
 
-function openFor(client: NextHopClient, transaction: Transaction, { domain }: Way): Delivery {
+function openFor(client: NextHopClient, transaction: Transaction, { domain }: DeliveryChoice): Delivery {
   const { parameters } = stateOf(transaction)
   const size = Number(parameters['SIZE'])
   return client.open(domain.route!, {
@@ -71,7 +71,7 @@ export const isYes = ({ code }: { code: number }): boolean => code >= 200 && cod
  * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
  * `what`: the outcome's first half.
  */
-export function decide(reply: Reply, { domain }: Way, what: string): Decision {
+export function decide(reply: Reply, { domain }: DeliveryChoice, what: string): Decision {
   const { answered, code, text } = reply
   const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
   const rule = ruleOf(domain, 'next_hop')

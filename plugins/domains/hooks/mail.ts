@@ -1,11 +1,13 @@
 // Hooks at MAIL: who may write in our name.
-import { answer, type Decision, guarded, record } from '../../../core/decision'
+
+import type { Decision } from '../../../core/decision'
 import { mayRelay, userOf } from '../../../core/haraka/relaying'
-import { spfPass } from '../../../core/haraka/spf-result'
+import { answer, guarded, record } from '../../../core/haraka/reply'
+import { senderSpfPass } from '../../../core/haraka/spf-result'
 import type { Address, Connection, Plugin } from '../../../core/haraka/types'
-import { ours } from '../../../core/registry'
+import { registry } from '../../../core/registry'
 import { type Author, judgeSender } from '../policy/recipient'
-import { live } from './runtime'
+import { runtime } from './runtime'
 import { stateOf } from './transaction'
 
 export const begin = guarded(function (
@@ -30,7 +32,7 @@ export function senderRefusal(plugin: Plugin, connection: Connection): Decision 
   if (!transaction || stateOf(transaction).senderJudged) return undefined
   const state = stateOf(transaction)
   const sender = transaction.mail_from
-  const decision = judgeSender(live.domains.value, sender, authorOf(connection, [sender]))
+  const decision = judgeSender(runtime.domains.value, sender, authorOf(connection, [sender]))
   if (decision && decision.code >= 400) return decision
   state.senderJudged = true
   if (decision) {
@@ -44,8 +46,8 @@ export function authorOf(connection: Connection, addresses: { user: string; host
   const user = userOf(connection)
   return {
     mayRelay: mayRelay(connection),
-    allowed: live.domains.value.spoofAllowed.lookup(connection.remote.ip) >= 0,
-    own: user !== undefined && addresses.every((address) => ours.ownsSender?.(user, address) ?? false),
-    spfPass: spfPass(connection),
+    allowed: runtime.domains.value.spoofAllowed.lookup(connection.remote.ip) >= 0,
+    own: user !== undefined && addresses.every((address) => registry.ownsSender?.(user, address) ?? false),
+    spfPass: senderSpfPass(connection),
   }
 }

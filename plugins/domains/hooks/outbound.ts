@@ -1,8 +1,9 @@
 // Haraka's outbound queue: what is put there, and where it goes from there.
+
 import { Transform, type Writable } from 'node:stream'
-import { clean, printRule } from '../../../core/decision'
+import { printRule } from '../../../core/decision'
 import { mayRelay } from '../../../core/haraka/relaying'
-import { spfPass } from '../../../core/haraka/spf-result'
+import { senderSpfPass } from '../../../core/haraka/spf-result'
 import type {
   Address,
   Connection,
@@ -15,6 +16,7 @@ import { domainOf } from '../../../core/mail-address'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Outcome, Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
+import { clean } from '../../../core/text'
 import type { DomainsConfig } from '../config'
 import { bodyOf, isYes, wire } from './forward'
 import { stateOf } from './transaction'
@@ -39,7 +41,7 @@ export function enqueue(
 ): Promise<void> {
   const memory: Memory = {
     mayRelay: mayRelay(connection),
-    spfPass: spfPass(connection) !== undefined,
+    spfPass: senderSpfPass(connection) !== undefined,
     ...bodyOf(stateOf(transaction).parameters),
   }
   if (refused.length > 0) {

@@ -1,14 +1,17 @@
 // Hooks at the queue: the message is handed over, and leaves by its route.
-import { answer, clean, type Decision, guarded, record } from '../../../core/decision'
+
+import type { Decision } from '../../../core/decision'
 import { mayRelay, relayRule } from '../../../core/haraka/relaying'
+import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
+import { clean } from '../../../core/text'
 import { ruleOf } from '../policy/recipient'
 import type { Domain } from '../table'
 import { finalCheck } from './data'
 import { decide, isYes, send } from './forward'
 import { deliver, enqueue, mayBounce, routeOf } from './outbound'
-import { judge, live } from './runtime'
-import { stateOf, type Way } from './transaction'
+import { judge, runtime } from './runtime'
+import { type DeliveryChoice, stateOf } from './transaction'
 
 /** Seconds for one hook: above every deadline of ours, `timeout_final` included. */
 export const HOOK_TIMEOUT = 3900
@@ -20,13 +23,13 @@ export const hand_over = guarded(async function (this, next, connection) {
   connection.client.setTimeout?.(HOOK_TIMEOUT * 1000)
   try {
     const refusal = await finalCheck(connection)
-    const { way } = stateOf(transaction)
+    const { choice } = stateOf(transaction)
     if (refusal) answer(this, next, connection, refusal)
-    else if (way?.delivery === 'forward') await forward(this, next, connection, transaction, way)
-    else if (way?.delivery === 'queue') await queue(this, next, connection, transaction)
+    else if (choice?.delivery === 'forward') await forward(this, next, connection, transaction, choice)
+    else if (choice?.delivery === 'queue') await queue(this, next, connection, transaction)
     else next()
   } finally {
-    connection.client.setTimeout?.(live.inactivity)
+    connection.client.setTimeout?.(runtime.inactivity)
   }
 })
 
@@ -35,7 +38,7 @@ async function forward(
   next: Next,
   connection: Connection,
   transaction: Transaction,
-  way: Way,
+  way: DeliveryChoice,
 ) {
   const outcomes = await send(transaction)
   if (connection.transaction !== transaction) return next()
@@ -88,7 +91,7 @@ async function queue(plugin: Plugin, next: Next, connection: Connection, transac
   await enqueue(plugin, connection, transaction)
   const rule = mayRelay(connection)
     ? relayRule(connection)
-    : ruleOf(stateOf(transaction).way!.domain, 'delivery = queue')
+    : ruleOf(stateOf(transaction).choice!.domain, 'delivery = queue')
   record(
     plugin,
     connection,
@@ -125,7 +128,7 @@ export const nobody_took_it = guarded(function (this, next, connection) {
 })
 
 export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
-  const by = routeOf(live.domains.value, host)
+  const by = routeOf(runtime.domains.value, host)
   if (!by) {
     next()
     return
@@ -133,7 +136,7 @@ export function route(this: Plugin, next: Next, mail: QueuedMail, host: string):
   // Haraka would deliver with a client of its own that keeps to neither `tls` nor the deadlines of the route.
   mail.found_mx = async () => {
     try {
-      await deliver(mail, by, live.queueClient)
+      await deliver(mail, by, runtime.queueClient)
     } catch (error) {
       mail.logerror(this, `delivering by ${by.key} failed:`, error)
       mail.temp_fail('451 4.3.0 Local problem')
@@ -143,5 +146,5 @@ export function route(this: Plugin, next: Next, mail: QueuedMail, host: string):
 }
 
 export function bounce(this: Plugin, next: Next, mail: QueuedMail): void {
-  next(mayBounce(live.domains.value, mail) ? CONT : OK)
+  next(mayBounce(runtime.domains.value, mail) ? CONT : OK)
 }

@@ -1,10 +1,13 @@
 // Hooks at RCPT: the relay decision, and the next hop's own answer.
-import { answer, clean, type Decision, guarded, ownFailure, record } from '../../../core/decision'
+
+import { type Decision, ownFailure } from '../../../core/decision'
+import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Address, Transaction } from '../../../core/haraka/types'
+import { clean } from '../../../core/text'
 import { ask, isYes } from './forward'
 import { senderRefusal } from './mail'
-import { judge, live, wayFor } from './runtime'
-import { stateOf, type Way } from './transaction'
+import { deliveryChoiceFor, judge, runtime } from './runtime'
+import { type DeliveryChoice, stateOf } from './transaction'
 
 const about = (recipient: Address) => ({ to: recipient.address })
 
@@ -26,14 +29,19 @@ export const last_word = guarded(function (this, next, connection, recipient: Ad
   if (!transaction) return next()
   const { accepted, refused } = judge(connection, recipient)
   const refusal =
-    senderRefusal(this, connection) ?? refused ?? otherWay(transaction, wayFor(connection, accepted?.domain))
+    senderRefusal(this, connection) ??
+    refused ??
+    nextHopConflict(transaction, deliveryChoiceFor(connection, accepted?.domain))
   if (refusal) return answer(this, next, connection, refusal, about(recipient))
   next()
 })
 
 /** A message goes one way; the client sends it again for the recipient of another one (RFC 5321 4.5.3.1.10). */
-export function otherWay(transaction: Transaction, way: Way | undefined): Decision | undefined {
-  const before = stateOf(transaction).way
+export function nextHopConflict(
+  transaction: Transaction,
+  way: DeliveryChoice | undefined,
+): Decision | undefined {
+  const before = stateOf(transaction).choice
   if (!before || !way || before.key === way.key) return undefined
   return {
     outcome: 'recipient.other-next-hop',
@@ -50,12 +58,12 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
   const { accepted } = judge(connection, recipient)
   if (!transaction || !accepted) return answer(this, next, connection, ownFailure(this), about(recipient))
   const target = accepted.instead ? redirect(transaction, recipient, accepted.instead) : recipient
-  const way = wayFor(connection, accepted.domain)
+  const way = deliveryChoiceFor(connection, accepted.domain)
   const decision =
-    way?.delivery === 'forward' ? await ask(live.client, transaction, way, target) : accepted.decision
+    way?.delivery === 'forward' ? await ask(runtime.client, transaction, way, target) : accepted.decision
   if (connection.transaction !== transaction) return next()
   if (!isYes(decision)) return answer(this, next, connection, decision, about(target))
-  if (way) stateOf(transaction).way = way
+  if (way) stateOf(transaction).choice = way
   record(this, connection, decision, about(target))
   next(CONT, `${decision.status} ${clean(decision.text)}`)
 })

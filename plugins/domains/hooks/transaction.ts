@@ -4,15 +4,15 @@ import type { Delivery } from '../../../core/next-hop/delivery'
 import type { Domain } from '../table'
 
 /** How the message of a client that may not relay leaves: one way a transaction. */
-export interface Way {
+export interface DeliveryChoice {
   delivery: Domain['delivery']
   /** The same for recipients that may share a transaction. */
   key: string
   domain: Domain
 }
 
-export interface EnvelopeState {
-  way?: Way
+export interface TransactionState {
+  choice?: DeliveryChoice
   /** The transaction with the next hop, under `forward`. */
   next?: Delivery
   /** MAIL FROM was judged; where a plugin before us ended the mail hook, it is judged at RCPT. */
@@ -23,9 +23,9 @@ export interface EnvelopeState {
   parameters: Record<string, string | null>
 }
 
-const states = new WeakMap<Transaction, EnvelopeState>()
+const states = new WeakMap<Transaction, TransactionState>()
 
-export function stateOf(transaction: Transaction): EnvelopeState {
+export function stateOf(transaction: Transaction): TransactionState {
   let state = states.get(transaction)
   if (!state) {
     state = { senderJudged: false, tags: [], parameters: {} }
@@ -35,13 +35,13 @@ export function stateOf(transaction: Transaction): EnvelopeState {
 }
 
 /** `delivery = forward` shares a transaction where the next hop is the same, `queue` and `plugin` always. */
-export function wayOf(domain: Domain): Way {
+export function deliveryChoiceOf(domain: Domain): DeliveryChoice {
   const { delivery, route } = domain
   return { delivery, key: delivery === 'forward' ? `forward ${route?.key}` : delivery, domain }
 }
 
 /** Drops the transaction with the next hop: no message is completed, whatever state it is in. */
-export function giveUp(transaction: Transaction | null): void {
+export function abandonDelivery(transaction: Transaction | null): void {
   const state = transaction && states.get(transaction)
   state?.next?.abort()
   if (state) delete state.next

@@ -1,7 +1,8 @@
 // The decisions about sender and recipient, as ordered lists of named checks.
 
-import { clean, type Decision, type Rule } from '../../../core/decision'
+import type { Decision, Rule } from '../../../core/decision'
 import { domainOf, unquoted } from '../../../core/mail-address'
+import { clean } from '../../../core/text'
 import type { DomainsConfig } from '../config'
 import type { Domain } from '../table'
 import { type Envelope, wrapping } from './onward-routing'

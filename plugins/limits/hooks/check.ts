@@ -1,17 +1,18 @@
 // A verdict as an answer to the client, and a plan as a question to the limiter.
-import { answer, record } from '../../../core/decision'
-import { keepAway } from '../../../core/haraka/early-refusal'
+
+import { rememberRefused } from '../../../core/haraka/early-refusal'
+import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { Verdict as Said } from '../../../core/limiter'
 import { type Plan, stepOf } from '../policy/plan'
 import { speak, type Verdict } from '../policy/verdict'
-import { live } from './runtime'
+import { runtime } from './runtime'
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
 export async function ask(op: 'check' | 'peek' | 'charge', plan: Plan): Promise<Said | undefined> {
   const { charges, leases } = stepOf(plan)
-  if (!live.limiter || charges.length + leases.length === 0) return undefined
-  return op === 'charge' ? live.limiter.charge(charges) : live.limiter[op](charges, leases)
+  if (!runtime.limiter || charges.length + leases.length === 0) return undefined
+  return op === 'charge' ? runtime.limiter.charge(charges) : runtime.limiter[op](charges, leases)
 }
 
 /** Answers the hook if the verdict refuses. `remembered`: refused again, without asking anybody. */
@@ -30,6 +31,6 @@ export function refuse(
   const again = remembered ? { ...decision, again: true } : decision
   const spoken = answer(plugin, next, connection, again, whom)
   if (decision.close)
-    keepAway(plugin, connection, { spoken, wait: refusal.wait, say: (left) => speak(refusal, left) })
+    rememberRefused(plugin, connection, { spoken, wait: refusal.wait, say: (left) => speak(refusal, left) })
   return true
 }

@@ -1,7 +1,7 @@
 // Hooks about the client itself: its connections, its logins, its errors.
 
-import { guarded } from '../../../core/decision'
-import { forgetDialogue } from '../../../core/haraka/auth-notes'
+import { endAuthDialogue } from '../../../core/haraka/auth-notes'
+import { guarded } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { Limiter } from '../../../core/limiter'
 import { attemptedUser, watchLogins } from '../attempt'
@@ -11,7 +11,7 @@ import { blocksOf, judge } from '../policy/verdict'
 import { ask, refuse } from './check'
 import { Guess } from './pending-logins'
 import { settle } from './rcpt'
-import { live } from './runtime'
+import { runtime } from './runtime'
 import { identityOf, partyOf, sessionOf } from './session'
 
 const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
@@ -22,18 +22,18 @@ const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip
  */
 export const count_connection = guarded(async function (this, next, connection) {
   const session = sessionOf(connection)
-  const { limiter } = live
+  const { limiter } = runtime
   if (!limiter || session.counted === subjectOf(connection)) return next()
   if (session.lease) limiter.release(session.lease)
-  else live.connections++
+  else runtime.connections++
   session.counted = subjectOf(connection)
   session.lease = `${limiter.node}/${connection.uuid}`
-  const plan = connecting(live.limits.value, partyOf(connection), session.lease)
+  const plan = connecting(runtime.limits.value, partyOf(connection), session.lease)
   const { charges, leases } = stepOf(plan)
   const said = await limiter.check(charges, leases)
   const remembered = said.source === 'remembered'
   if (!remembered) block(limiter, blocksOf(plan, said))
-  const verdict = judge(live.limits.value, plan, said)
+  const verdict = judge(runtime.limits.value, plan, said)
   if (refuse(this, next, connection, verdict, {}, remembered)) return
   next()
 })
@@ -50,14 +50,14 @@ function watch(connection: Connection): void {
     connection,
     () => {
       const party = partyOf(connection, session.attempt ? { user: session.attempt } : {})
-      void live.limiter?.charge(stepOf(failedLogin(live.limits.value, party, session.known)).charges)
+      void runtime.limiter?.charge(stepOf(failedLogin(runtime.limits.value, party, session.known)).charges)
       // What is asked from now on is asked after this was counted.
       session.guess?.end()
     },
     (user) => {
       session.guess?.end()
       const party = { ...partyOf(connection), user: identityOf(user) }
-      void live.limiter?.charge(stepOf(loggedIn(party)).charges)
+      void runtime.limiter?.charge(stepOf(loggedIn(party)).charges)
     },
   )
 }
@@ -78,18 +78,18 @@ export const auth = guarded(async function (this, next, connection, words: strin
   if (name === undefined || identityOf(name) === session.attempt) return next()
   const user = identityOf(name)
   session.attempt = user
-  const plan = loggingIn(live.limits.value, partyOf(connection, { user }))
+  const plan = loggingIn(runtime.limits.value, partyOf(connection, { user }))
   session.guess?.end()
   const guess = new Guess(plan.counts)
   session.guess = guess
   const said = await ask('peek', plan)
   if (!said) return next()
-  const verdict = judge(live.limits.value, plan, guess.weigh(plan.counts, said))
+  const verdict = judge(runtime.limits.value, plan, guess.weigh(plan.counts, said))
   session.known = verdict.known
   guess.narrow(verdict.known)
   if (!refuse(this, next, connection, verdict, { user })) return next()
   guess.end()
-  forgetDialogue(connection)
+  endAuthDialogue(connection)
 })
 
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {
@@ -97,8 +97,8 @@ export function disconnect(this: Plugin, next: Next, connection: Connection): vo
   void settle(connection)
   session.guess?.end()
   if (session.lease) {
-    live.connections--
-    live.limiter?.release(session.lease)
+    runtime.connections--
+    runtime.limiter?.release(session.lease)
     session.lease = ''
   }
   next()

@@ -1,8 +1,10 @@
 // Haraka's count of bad commands on one connection. Most are found by its core, where no hook runs.
-import { answer, type Decision, record } from '../../../core/decision'
+
+import type { Decision } from '../../../core/decision'
+import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import { tooManyErrors } from '../policy/verdict'
-import { live } from './runtime'
+import { runtime } from './runtime'
 
 const COUNT = Symbol('errors')
 type Counted = Connection & { [COUNT]?: number }
@@ -25,14 +27,14 @@ export function watchErrors(plugin: Plugin): void {
 }
 
 function judgeErrors(connection: Connection, before: number, now: number): void {
-  if (tooManyErrors(live.limits.value, before)) return
-  const errors = tooManyErrors(live.limits.value, now)
+  if (tooManyErrors(runtime.limits.value, before)) return
+  const errors = tooManyErrors(runtime.limits.value, now)
   // After the reply to the command itself: Haraka counts the error first.
   if (errors) setImmediate(() => hangUp(connection, errors))
 }
 
 function hangUp(connection: Connection, errors: Decision): void {
   const respond: Next = (_, said) => connection.respond(errors.code, said, () => connection.disconnect())
-  if (errors.code < 400) record(live.plugin, connection, errors)
-  else answer(live.plugin, respond, connection, { ...errors, close: true })
+  if (errors.code < 400) record(runtime.plugin, connection, errors)
+  else answer(runtime.plugin, respond, connection, { ...errors, close: true })
 }

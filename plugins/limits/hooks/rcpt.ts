@@ -1,11 +1,11 @@
 // Hooks about mail: messages, recipients, bytes.
-import { answer, guarded, record } from '../../../core/decision'
+import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Address, Connection, Next, Plugin } from '../../../core/haraka/types'
 import { addressing, ending, mailing } from '../policy/plan'
 import { anotherRecipient, judge, type Verdict } from '../policy/verdict'
 import { ask, refuse } from './check'
 import { countRefused, shutFor, shutOut, withLook } from './recipient-outcome'
-import { live } from './runtime'
+import { runtime } from './runtime'
 import { partyOf, sessionOf } from './session'
 
 /** After SPF has spoken, which tells whether MAIL FROM can be believed. */
@@ -24,11 +24,11 @@ export const count_message = guarded(async function (
 })
 
 async function countMessage(connection: Connection, size = 0): Promise<Verdict | undefined> {
-  const plan = withLook(mailing(live.limits.value, partyOf(connection), size), connection)
+  const plan = withLook(mailing(runtime.limits.value, partyOf(connection), size), connection)
   const said = await ask('check', plan)
   if (!said || said.allowed) sessionOf(connection).message = connection.transaction?.uuid
   if (said?.allowed) shutOut(connection, plan, said)
-  return said && judge(live.limits.value, plan, said)
+  return said && judge(runtime.limits.value, plan, said)
 }
 
 /** First at RCPT: what came of the recipient before this one, and an end to guessing. */
@@ -55,16 +55,16 @@ export const count_recipient = guarded(async function (this, next, connection, r
   if (!transaction) return next()
   const about = { to: recipient.address }
   const session = sessionOf(connection)
-  const tooMany = anotherRecipient(live.limits.value, transaction.rcpt_to.length - 1)
+  const tooMany = anotherRecipient(runtime.limits.value, transaction.rcpt_to.length - 1)
   if (tooMany && tooMany.code >= 400) {
     if (tooMany.code >= 500) session.ours++
     return answer(this, next, connection, tooMany, about)
   }
   if (tooMany) record(this, connection, tooMany, about)
-  const plan = addressing(live.limits.value, partyOf(connection, { recipient }))
+  const plan = addressing(runtime.limits.value, partyOf(connection, { recipient }))
   const said = await ask('check', plan)
   if (!said) return next()
-  const verdict = judge(live.limits.value, plan, said)
+  const verdict = judge(runtime.limits.value, plan, said)
   if (verdict.refusal && verdict.refusal.decision.code >= 500) session.ours++
   if (refuse(this, next, connection, verdict, about)) return
   session.pending = { verdict: said, accepted: connection.rcpt_count.accept }
@@ -79,9 +79,9 @@ export const count_bytes = guarded(async function (this, next, connection) {
   session.weighed = transaction.uuid
   void settle(connection)
   const hosts = transaction.rcpt_to.map(({ host }) => host)
-  const plan = ending(live.limits.value, partyOf(connection), transaction.data_bytes, hosts)
+  const plan = ending(runtime.limits.value, partyOf(connection), transaction.data_bytes, hosts)
   const said = await ask('check', plan)
-  if (said && refuse(this, next, connection, judge(live.limits.value, plan, said))) return
+  if (said && refuse(this, next, connection, judge(runtime.limits.value, plan, said))) return
   if (said) session.bytes = said
   next()
 })
@@ -95,7 +95,7 @@ export function reset(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
   const status = connection.transaction?.msg_status
   if (session.bytes && (status === 'rejected' || status === 'deferred'))
-    void live.limiter?.refund(session.bytes)
+    void runtime.limiter?.refund(session.bytes)
   delete session.bytes
   next()
 }
@@ -108,7 +108,7 @@ export async function settle(connection: Connection): Promise<void> {
   const session = sessionOf(connection)
   const { accept, reject } = connection.rcpt_count
   if (session.pending && accept <= session.pending.accepted)
-    void live.limiter?.refund(session.pending.verdict)
+    void runtime.limiter?.refund(session.pending.verdict)
   delete session.pending
   const cost = reject - session.refused - session.ours
   session.refused = reject

@@ -7,7 +7,7 @@ import type { Verdict as Said } from '../../../core/limiter'
 import { type Count, type Plan, refusing } from '../policy/plan'
 import { overNow, speak } from '../policy/verdict'
 import { ask } from './check'
-import { live } from './runtime'
+import { runtime } from './runtime'
 import { partyOf, sessionOf } from './session'
 
 /** So long, ms; then the limiter is asked again. */
@@ -22,7 +22,7 @@ function looks(count: Count): Count[] {
 /** The plan, and a look at whether another refused recipient would be too many. */
 export const withLook = (plan: Plan, connection: Connection): Plan => ({
   ...plan,
-  counts: [...plan.counts, ...refusing(live.limits.value, partyOf(connection), 1).counts.flatMap(looks)],
+  counts: [...plan.counts, ...refusing(runtime.limits.value, partyOf(connection), 1).counts.flatMap(looks)],
 })
 
 /** Reads the answer to a look, and shuts the client out where there is no room left. */
@@ -43,12 +43,12 @@ export function shutFor(connection: Connection): Decision | undefined {
 }
 
 export async function countRefused(connection: Connection, cost: number): Promise<void> {
-  const plan = refusing(live.limits.value, partyOf(connection), cost)
+  const plan = refusing(runtime.limits.value, partyOf(connection), cost)
   const said = await ask('charge', plan)
   const isFull = said?.standings.some(({ window, used, limit }) => window !== '' && used >= limit)
   if (!isFull) return
   // Once, when the limit is reached: what was charged does not tell when there is room again.
-  const look = refusing(live.limits.value, partyOf(connection), 1)
+  const look = refusing(runtime.limits.value, partyOf(connection), 1)
   const found = await ask('peek', look)
   if (found) shutOut(connection, look, found)
 }

@@ -5,7 +5,7 @@ import type { Journal } from '../../../core/journal'
 import type { Limiter } from '../../../core/limiter'
 import type { LimitsConfig } from '../config'
 
-export interface Live {
+export interface Runtime {
   plugin: Plugin
   limits: Setting<LimitsConfig>
   limiter: Limiter | undefined
@@ -15,4 +15,4 @@ export interface Live {
 }
 
 /** Filled by `register`, before any hook runs. */
-export const live = { connections: 0 } as Live
+export const runtime = { connections: 0 } as Runtime

@@ -1,10 +1,10 @@
 // What this plugin knows of one connection.
 
-import { mayRelay, standingOf, userOf } from '../../../core/haraka/relaying'
-import { spfPass } from '../../../core/haraka/spf-result'
+import { classificationOf, mayRelay, userOf } from '../../../core/haraka/relaying'
+import { senderSpfPass } from '../../../core/haraka/spf-result'
 import type { Connection } from '../../../core/haraka/types'
 import type { Verdict } from '../../../core/limiter'
-import { ours } from '../../../core/registry'
+import { registry } from '../../../core/registry'
 import type { Refusal } from '../policy/verdict'
 import type { Party } from '../subjects'
 import type { Guess } from './pending-logins'
@@ -58,14 +58,14 @@ export function partyOf(connection: Connection, more: Partial<Party> = {}): Part
   const { transaction } = connection
   return {
     ip: connection.remote.ip,
-    relay: standingOf(connection).class === 'relay',
+    relay: classificationOf(connection).class === 'relay',
     ...(user !== undefined && { user: identityOf(user) }),
     ...(transaction && {
       sender: transaction.mail_from,
-      believed: mayRelay(connection) || spfPass(connection) !== undefined,
+      believed: mayRelay(connection) || senderSpfPass(connection) !== undefined,
     }),
     ...more,
   }
 }
 
-export const identityOf = (user: string): string => ours.identity?.(user) ?? user.toLowerCase()
+export const identityOf = (user: string): string => registry.identity?.(user) ?? user.toLowerCase()

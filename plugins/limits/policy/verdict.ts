@@ -1,8 +1,10 @@
 // What a limiter's answer means, and how it is said (RFC 5321 4.2, RFC 3463).
-import { clean, type Decision, type Rule } from '../../../core/decision'
+
+import type { Decision, Rule } from '../../../core/decision'
 import type { Refusal as Refused, Verdict as Said } from '../../../core/limiter'
 import { type Block, blockReason, NEVER, type Standing, type Subject } from '../../../core/limiter/contract'
 import { printCount } from '../../../core/limiter/rate'
+import { clean } from '../../../core/text'
 import { FILE, type Limit, type LimitsConfig } from '../config'
 import { ELSEWHERE, PLACE } from './failed-logins'
 import type { Count, Event, Plan, Reason, Slot } from './plan'

@@ -1,0 +1,130 @@
+// The one place that gives a decision to Haraka: reply, result and log line.
+import { type Decision, type DecisionRecord, ownFailure, printRule } from '../decision'
+import { clean } from '../text'
+import type { Connection, Next, Plugin } from './types'
+
+/**
+ * A reply with a code of our own. Haraka's core fixes the basic code by the hook (550 or 450), but takes
+ * `code` and `reply` from any object whose class has this name.
+ */
+export class DSN {
+  constructor(
+    readonly code: number,
+    readonly reply: string,
+  ) {}
+}
+
+/** The id in a reply that leads to the log line: the first 8 characters of Haraka's id, and the transaction's number. */
+export const replyId = ({ uuid, transaction }: Connection): string =>
+  transaction ? uuid.slice(0, 8) + transaction.uuid.slice(uuid.length) : uuid.slice(0, 8)
+
+let listener: ((decision: DecisionRecord) => void) | undefined
+
+/** Sends every decision of this process to `hear` too, instead of whoever heard them before. */
+export function onDecision(hear: (decision: DecisionRecord) => void): void {
+  listener = hear
+}
+
+/** Writes a decision to Haraka's results and to one line of its log. `about` is what it was about, e.g. `{ to: 'a@b.example' }`. */
+export function record(
+  plugin: Plugin,
+  connection: Connection,
+  decision: Decision,
+  about: Record<string, string> = {},
+): DecisionRecord {
+  const { transaction } = connection
+  const rule = printRule(decision.rule)
+  const results = transaction?.results ?? connection.results
+  const said = `${decision.outcome} by ${rule}`
+  const accepted = decision.code < 400
+  // Let through, but not as if nothing were: a refusal in the making.
+  const noted = !accepted || /-(?:shadow|tagged)$/.test(decision.outcome)
+  if (!decision.again) results.add(plugin, accepted ? { pass: said } : { fail: said })
+  const from = transaction?.mail_from?.address
+  const line = {
+    id: replyId(connection),
+    outcome: decision.outcome,
+    rule,
+    ip: connection.remote.ip,
+    ...(connection.notes.auth_user && { user: clean(connection.notes.auth_user) }),
+    ...(transaction && { from: clean(from || '<>') }),
+    ...Object.fromEntries(Object.entries(about).map(([name, value]) => [name, clean(value)])),
+    ...(decision.detail && { detail: clean(decision.detail) }),
+    ...(!accepted && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
+  }
+  const left = decision.again ? leftOut() : 0
+  if (left !== undefined)
+    connection[noted ? 'lognotice' : 'loginfo'](plugin, 'decision', {
+      ...line,
+      ...(left && { left_out: left }),
+    })
+  const spoken = { time: Date.now(), plugin: plugin.name, accepted: !noted, ...line }
+  listener?.(spoken)
+  return spoken
+}
+
+/** The same refusal once more, of a client that Haraka has no connection for. */
+export function recordRepeat(plugin: Plugin, spoken: DecisionRecord): void {
+  const left = leftOut()
+  if (left !== undefined) {
+    const { time: _time, plugin: _plugin, accepted: _accepted, ...line } = spoken
+    plugin.lognotice('decision', { ...line, ...(left && { left_out: left }) })
+  }
+  listener?.({ ...spoken, time: Date.now() })
+}
+
+let repeated = 0
+let repeatedAt = Number.NEGATIVE_INFINITY
+
+/** Of refusals said again one line a second is logged, with how many were not; undefined: this one is not. */
+function leftOut(): number | undefined {
+  const now = performance.now()
+  if (now - repeatedAt < 1000) {
+    repeated++
+    return undefined
+  }
+  const left = repeated
+  repeated = 0
+  repeatedAt = now
+  return left
+}
+
+/** Records a decision and answers the hook with it. An acceptance continues (CONT). */
+export function answer(
+  plugin: Plugin,
+  next: Next,
+  connection: Connection,
+  decision: Decision,
+  about: Record<string, string> = {},
+): DecisionRecord {
+  const spoken = record(plugin, connection, decision, about)
+  if (decision.code < 400) {
+    next(CONT)
+    return spoken
+  }
+  const soft = decision.code < 500
+  const code = decision.close ? (soft ? DENYSOFTDISCONNECT : DENYDISCONNECT) : soft ? DENYSOFT : DENY
+  next(code, new DSN(decision.code, `${decision.status} ${clean(decision.text)} (id ${spoken.id})`))
+  return spoken
+}
+
+/**
+ * Wraps a hook so that an exception or a rejected promise becomes 451 4.3.0. Haraka takes a hook that throws as one
+ * that let pass, and a rejection that nobody catches ends the process.
+ */
+export function guarded<A extends unknown[]>(
+  handler: (this: Plugin, next: Next, connection: Connection, ...rest: A) => unknown,
+) {
+  return function (this: Plugin, next: Next, connection: Connection, ...rest: A): unknown {
+    const failed = (error: unknown) => {
+      connection.logerror(this, 'failed:', error)
+      answer(this, next, connection, ownFailure(this))
+    }
+    try {
+      const outcome = handler.call(this, next, connection, ...rest)
+      return outcome instanceof Promise ? outcome.catch(failed) : outcome
+    } catch (error) {
+      return failed(error)
+    }
+  }
+}
