@@ -68,9 +68,11 @@ describe('a configuration in a running server', { concurrency: true }, () => {
   it('is read again when the file changes, in place or by another one put in its place', async () => {
     const { path, setting } = settingOf('[main]\na = 1\n')
     const { hash } = setting
+    assert.equal(setting.generation, 1)
     writeFileSync(path, '[main]\nb = 1\n')
     await until(() => setting.value === 'b')
     assert.notEqual(setting.hash, hash)
+    assert.equal(setting.generation, 2)
     writeFileSync(`${path}.new`, '[main]\na = 1\n')
     renameSync(`${path}.new`, path)
     await until(() => setting.value === 'a')

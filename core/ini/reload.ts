@@ -17,6 +17,7 @@ export class Setting<T> {
   value!: T
   /** Changes with the files; the same on every worker that has the same configuration in force. */
   hash = ''
+  private inForce = 0
   private path = ''
   private stamps: Stamps = new Map()
   private changed = { signature: '', at: 0 }
@@ -82,11 +83,17 @@ export class Setting<T> {
 
   private accept(value: T, files: Files): void {
     this.value = value
+    this.inForce++
     this.endedInALine = endsInALine(files.get(this.path))
     const hash = createHash('sha256')
     for (const [file, data] of files) hash.update(`${file}\0${data.length}\0`).update(data)
     this.hash = hash.digest('hex').slice(0, 12)
     keep(this.plugin, this.name, { path: this.path, files, stamps: this.stamps })
+  }
+
+  /** 1 at the start, and one more each time another configuration is in force. */
+  get generation(): number {
+    return this.inForce
   }
 
   fail(error: Error): void {
