@@ -15,8 +15,8 @@ import { type AclConfig, readAcl } from '../plugins/acl/config'
 import { readAuth } from '../plugins/auth/config'
 import { type DomainsConfig, readDomains } from '../plugins/domains/config'
 import { readLimits } from '../plugins/limits/config'
+import type { Call } from './call'
 import { harakaAt, pluginLines, worldOf } from './haraka-dir'
-import type { Call } from './index'
 import { pluginWarnings } from './plugin-lines'
 
 interface Report {

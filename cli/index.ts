@@ -1,17 +1,10 @@
 #!/usr/bin/env node
 // relay-guard VERB: what an operator does with the bundle from a shell. See docs/command.md.
 import { parseArgs } from 'node:util'
+import type { Call } from './call'
 import { check } from './check'
 import { install } from './install'
 import { passwd } from './passwd'
-
-export interface Call {
-  /** Haraka's directory. */
-  dir: string
-  json: boolean
-  words: string[]
-  print(line: string): void
-}
 
 /** Exit status: 0 fine, 1 the answer is bad; what throws could not run, 2. */
 type Verb = (call: Call) => Promise<0 | 1>

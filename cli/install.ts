@@ -3,8 +3,8 @@
 import { constants, copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageDir } from '../core/paths'
+import type { Call } from './call'
 import { harakaAt, pluginLines } from './haraka-dir'
-import type { Call } from './index'
 import { pluginWarnings } from './plugin-lines'
 
 export async function install({ dir, json, print }: Call): Promise<0 | 1> {

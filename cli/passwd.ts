@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
 import { makeHash } from '../plugins/auth/passwords'
-import type { Call } from './index'
+import type { Call } from './call'
 
 export async function passwd({ words, json, print }: Call): Promise<0 | 1> {
   const [name = ''] = words

@@ -4,8 +4,8 @@ import { Fields, fieldsOf, knownSections } from '../../core/ini/fields'
 import type { Reading } from '../../core/ini/reading'
 import { normalAddress, normalDomain } from '../../core/mail-address'
 import type { PrefixTable } from '../../core/net/prefix-table'
+import { identity } from './identity'
 import { type PasswordHash, parseHash } from './passwords'
-import { identity } from './policy'
 
 const FILE = 'auth.ini'
 

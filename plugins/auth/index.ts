@@ -10,8 +10,9 @@ import { failStartOnErrors, Setting } from '../../core/ini/reload'
 import { registry } from '../../core/registry'
 import { clean } from '../../core/text'
 import { type AuthConfig, readAuth } from './config'
+import { identity, namesOf } from './identity'
 import { verify } from './passwords'
-import { identity, namesOf, notYours, ownsSender, refuseAuth } from './policy'
+import { notYours, ownsSender, refuseAuth } from './policy'
 
 let auth: Setting<AuthConfig>
 

@@ -3,22 +3,7 @@
 import type { Decision } from '../../core/decision'
 import { domainOf, unquoted, withoutTag } from '../../core/mail-address'
 import type { AuthConfig } from './config'
-
-/** A login's one form: `NAME@realm`, lower case. Without a realm a name stays a name. */
-export function identity(name: string, realm: string | undefined): string {
-  const lower = name.toLowerCase()
-  const at = lower.lastIndexOf('@')
-  if (at < 0) return realm ? `${lower}@${realm}` : lower
-  return `${lower.slice(0, at)}@${domainOf(lower.slice(at + 1)) ?? lower.slice(at + 1)}`
-}
-
-/** The names under which a login may stand in a file: NAME@realm, and NAME alone where it is of the realm. */
-export function namesOf(name: string, realm: string | undefined): string[] {
-  const own = identity(name, realm)
-  const at = own.lastIndexOf('@')
-  const short = own.slice(0, at)
-  return at > 0 && own.slice(at + 1) === realm && !short.includes('@') ? [own, short] : [own]
-}
+import { identity, namesOf } from './identity'
 
 /** True where `user` may send as `sender`. The null sender is everybody's; a bare <postmaster> is the realm's. */
 export function ownsSender(
