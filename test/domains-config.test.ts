@@ -176,7 +176,7 @@ describe('domains.ini', () => {
     ],
     [
       '[main]\nsmarthost = smart.example',
-      'domains.ini [main] smarthost: "smart.example": not a next hop; allowed are smtp://HOST[:PORT], smtps://HOST[:PORT], lmtp://HOST[:PORT] and lmtp:unix:/PATH',
+      'domains.ini [main] smarthost: not a next hop; allowed are smtp://HOST[:PORT], smtps://HOST[:PORT], lmtp://HOST[:PORT] and lmtp:unix:/PATH',
     ],
     [
       '[main]\nhost_list = true',
@@ -255,12 +255,23 @@ describe('domains.ini', () => {
   for (const [text, ...errors] of bad)
     it(`${JSON.stringify(text)} is an error`, () => assert.deepEqual(read(text).errors, errors))
 
+  it('says which of several next hops is wrong, for it does not repeat them', () => {
+    assert.match(
+      read('[a.example]\nnext_hop = smtp://10.0.0.5, smtp://u:hunter2@10.0.0.6:x\n').errors.join(),
+      /^domains\.ini \[a\.example\] next_hop: number 2: bad port, 1 to 65535 is allowed \(in a login/,
+    )
+  })
+
   it('never shows a password in an error', () => {
     for (const hop of [
       'smtp://u:hunter2@h:99999',
       'smtp://u:hunter2@a b',
       'smpt://u:hunter2@h',
       'smtp://u:hunter2@127.0.0.1',
+      'smtp://u:hunt,hunter2@h:587',
+      'u:hunter2@h',
+      'smtp:/u:hunter2@h',
+      'lmtp:unix:u:hunter2@/run/x',
     ])
       assert.doesNotMatch(read(`[a.example]\nnext_hop = ${hop}\n`).errors.join('\n'), /hunter2/, hop)
   })

@@ -1,6 +1,7 @@
 // A next hop as the operator writes it: smtp://host:25, smtps://, lmtp://, lmtp:unix:/path.
 import { isIP, isIPv6 } from 'node:net'
 import { domainToASCII } from 'node:url'
+import { type HostPort, parseHostPort } from '../net/host-port'
 
 export interface NextHop {
   protocol: 'smtp' | 'lmtp'
@@ -22,11 +23,13 @@ const PORTS: Record<string, number> = { smtp: 25, smtps: 465, lmtp: 24 }
 /**
  * Reads `smtp://host[:25]`, `smtps://host[:465]`, `lmtp://host[:24]` or `lmtp:unix:/path`; `user:password@` may stand
  * before the host, percent-encoded, and IPv6 stands in brackets.
- * Throws an Error that says what is wrong and what is allowed, and never shows a password.
+ * Throws an Error that says what is wrong and what is allowed. It repeats nothing of the text: a password may stand
+ * anywhere in one that is not well-formed.
  */
 export function parseNextHop(text: string): NextHop {
   const fail = (problem: string): never => {
-    throw new Error(`"${text.replace(/\/\/.*@/, '//...@')}": ${problem}; ${ALLOWED}`)
+    const hint = text.includes('@') ? ' (in a login , : / @ are written %2C %3A %2F %40)' : ''
+    throw new Error(`${problem}${hint}; ${ALLOWED}`)
   }
   const unix = /^lmtp:unix:(.*)$/i.exec(text)
   if (unix) {
@@ -37,23 +40,21 @@ export function parseNextHop(text: string): NextHop {
   const [, scheme = '', rest = ''] = /^([a-z]+):\/\/(.*)$/i.exec(text) ?? fail('not a next hop')
   const name = scheme.toLowerCase()
   const defaultPort = Object.hasOwn(PORTS, name) ? PORTS[name] : undefined
-  if (defaultPort === undefined) return fail(`unknown scheme ${scheme}`)
+  if (defaultPort === undefined) return fail('unknown scheme before ://')
   const at = rest.lastIndexOf('@')
   const target = rest.slice(at + 1)
   if (/[/?#]/.test(target)) fail('no path, query or fragment may follow the host')
-  const parts =
-    /^(?:\[([^\]]*)\]|([^:[\]]*))(?::([^:]*))?$/.exec(target) ??
-    fail('unreadable host (IPv6 stands in brackets)')
+  const { host, bracketed, port = defaultPort } = readTarget(target, fail)
   return {
     protocol: name === 'lmtp' ? 'lmtp' : 'smtp',
     implicitTls: name === 'smtps',
-    host: parts[1] === undefined ? readHost(parts[2] ?? '', fail) : readIpv6(parts[1], fail),
-    port: parts[3] === undefined ? defaultPort : readPort(parts[3], fail),
+    host: bracketed ? host.toLowerCase() : readHost(host, fail),
+    port,
     ...(at >= 0 && readLogin(rest.slice(0, at), fail)),
   }
 }
 
-/** The text of a next hop, without its password. */
+/** The text of a next hop, without its password; `parseNextHop` reads it back unless it has a login. */
 export function printNextHop(hop: NextHop): string {
   if (hop.path !== undefined) return `lmtp:unix:${hop.path}`
   const scheme = hop.implicitTls ? 'smtps' : hop.protocol
@@ -66,22 +67,20 @@ export const printHost = ({ path, host, port }: NextHop): string =>
 
 type Fail = (problem: string) => never
 
+function readTarget(text: string, fail: Fail): HostPort {
+  try {
+    return parseHostPort(text)
+  } catch (error) {
+    return fail((error as Error).message)
+  }
+}
+
 function readHost(text: string, fail: Fail): string {
   if (!text) return fail('the host is missing')
   const host = domainToASCII(text).replace(/\.$/, '')
-  if (/^[\d.]+$/.test(text) && isIP(text) !== 4) fail(`bad address ${text}`)
-  if (!/^(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(host) || host.length > 253) fail(`bad host name ${text}`)
+  if (/^[\d.]+$/.test(text) && isIP(text) !== 4) fail('bad address')
+  if (!/^(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(host) || host.length > 253) fail('bad host name')
   return host
-}
-
-const readIpv6 = (text: string, fail: Fail): string =>
-  isIPv6(text) ? text.toLowerCase() : fail(`[${text}] is not an IPv6 address`)
-
-function readPort(text: string, fail: Fail): number {
-  const port = Number(text)
-  return /^\d{1,5}$/.test(text) && port >= 1 && port <= 65535
-    ? port
-    : fail(`bad port "${text}", 1 to 65535 is allowed`)
 }
 
 function readLogin(text: string, fail: Fail): { user: string; password: string } {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type Fields, fieldsOf, knownSections, parseDuration } from '../ini/fields'
 import { parseIni } from '../ini/parse'
 import type { Reading } from '../ini/reading'
+import { parseHostPort } from '../net/host-port'
 import { harakaDir } from '../paths'
 import { type Endpoint, type Host, type RedisSettings, readBase } from './endpoint'
 import { makeKeys } from './keys'
@@ -92,12 +93,13 @@ const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && 
 
 /** `HOST`, `HOST:PORT` or `[IPv6]:PORT`. Throws Error. */
 function parseHost(text: string, standard: number): Host {
-  const [, bracketed, plain, digits] = /^(?:\[([\da-f:.]+)\]|([^\s:[\]/]+))(?::(\d{1,5}))?$/i.exec(text) ?? []
-  const host = bracketed ?? plain
-  const port = Number(digits ?? standard)
-  if (!host || !isPort(port))
-    throw new Error(`"${text}" is not a host, allowed: HOST, HOST:PORT, [IPv6]:PORT`)
-  return { host, port }
+  try {
+    const { host, port = standard } = parseHostPort(text)
+    if (host !== '' && !/[\s/]/.test(host)) return { host, port }
+  } catch {
+    // Said below, with what is allowed.
+  }
+  throw new Error(`"${text}" is not a host, allowed: HOST, HOST:PORT, [IPv6]:PORT`)
 }
 
 function parsePrefix(text: string): string {

@@ -4,6 +4,7 @@ import type { Rule } from '../../core/decision'
 import { type Fields, fieldsOf, knownSections } from '../../core/ini/fields'
 import type { IniSection } from '../../core/ini/parse'
 import type { Reading } from '../../core/ini/reading'
+import { parseHostPort } from '../../core/net/host-port'
 import { formatIp, parseIp, parseV6 } from '../../core/net/ip'
 import { PrefixTable, PrefixTableBuilder } from '../../core/net/prefix-table'
 import type { Range } from '../../core/net/range'
@@ -114,20 +115,27 @@ function attempt(text: string, wrong: (text: string) => void): Range | undefined
   }
 }
 
+/** `ADDRESS`, `ADDRESS:PORT` or `[IPv6]:PORT`; no ip where it is none of them. */
+function localEnd(text: string): { ip: string; port?: number | undefined } {
+  try {
+    const { host, port } = parseV6(text) ? { host: text, port: undefined } : parseHostPort(text)
+    const address = parseIp(host)
+    return address ? { ip: formatIp(address), port } : { ip: '' }
+  } catch {
+    return { ip: '' }
+  }
+}
+
 function readListeners(section: IniSection, { errors }: Reading): Listener[] {
   const seen = new Set<string>()
   return section.entries.flatMap(({ key, value }) => {
     const wrong = (text: string) => errors.push({ file: FILE, section: section.name, key, text })
-    const [, bracketed, plain, port] =
-      /^(?:\[([^\]]+)\]|([\d.]+|[\da-f:]+(?=$)))(?::(\d{1,5}))?$/i.exec(key) ?? []
-    const address = bracketed && !parseV6(bracketed) ? undefined : parseIp(bracketed ?? plain ?? '')
-    const ip = address ? formatIp(address) : ''
-    const isPort = port === undefined || (Number(port) >= 1 && Number(port) <= 65535)
-    if (!ip || !isPort || ip === '::' || ip === '0.0.0.0') {
+    const { ip, port } = localEnd(key)
+    if (ip === '' || ip === '::' || ip === '0.0.0.0') {
       wrong('is not a local address; allowed are ADDRESS, ADDRESS:PORT and [IPv6]:PORT')
       return []
     }
-    const name = `${ip} ${Number(port ?? 0)}`
+    const name = `${ip} ${port ?? 0}`
     if (seen.has(name)) wrong('is given twice')
     seen.add(name)
     const subnets = (/^from\s(.+)$/i.exec(value ?? '')?.[1] ?? '')
@@ -142,7 +150,7 @@ function readListeners(section: IniSection, { errors }: Reading): Listener[] {
     return [
       {
         ip,
-        ...(port && { port: Number(port) }),
+        ...(port !== undefined && { port }),
         ...(value !== undefined && { from: PrefixTable.of(ranges) }),
         rule: { file: FILE, section: section.name, key },
       },

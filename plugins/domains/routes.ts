@@ -21,8 +21,9 @@ export function readRoute(
   const timeoutFinal = fields.duration('timeout_final', 600_000)
   const how = `${tls} ${timeout} ${timeoutFinal}`
   let isMx = false
+  const readNumbered = numbered((text) => readHop(text, own))
   const hops = fields.list('next_hop', (text) => {
-    if (text.toLowerCase() !== 'mx') return readHop(text, own)
+    if (text.toLowerCase() !== 'mx') return readNumbered(text)
     isMx = true
     return undefined
   })
@@ -36,7 +37,10 @@ export function readRoute(
 
 /** Reads `smarthost`: where relayed mail goes. A password is never sent in the clear. */
 export function readSmarthost(fields: Fields, own: OwnListener): Route | undefined {
-  const hops = fields.list('smarthost', (text) => readHop(text, own))
+  const hops = fields.list(
+    'smarthost',
+    numbered((text) => readHop(text, own)),
+  )
   if (hops.length === 0) return undefined
   const tls: TlsMode = hops.some(({ user }) => user !== undefined) ? 'encrypt' : 'may'
   return {
@@ -51,12 +55,30 @@ export function readSmarthost(fields: Fields, own: OwnListener): Route | undefin
 /** Two logins at one host are two routes; the password itself stays out of what may be printed. */
 const routeKey = (hop: NextHop): string => printNextHop(hop)
 
+/** An error does not repeat a next hop, which may hold a password: of several it says the how manieth is meant. */
+function numbered<T>(read: (text: string) => T): (text: string) => T {
+  let number = 0
+  return (text) => {
+    number++
+    try {
+      return read(text)
+    } catch (error) {
+      throw number === 1 ? error : new Error(`number ${number}: ${(error as Error).message}`)
+    }
+  }
+}
+
+function printWithoutLogin(hop: NextHop): string {
+  const { user: _user, password: _password, ...place } = hop
+  return printNextHop(place)
+}
+
 function readHop(text: string, own: OwnListener): NextHop {
   const hop = parseNextHop(text)
   const ip = hop.host === 'localhost' ? '127.0.0.1' : hop.host
   if (!hop.path && isIP(ip) && own(ip, hop.port))
     throw new Error(
-      `${printNextHop(hop)} is a listener of this server itself: mail would go round in a circle`,
+      `${printWithoutLogin(hop)} is a listener of this server itself: mail would go round in a circle`,
     )
   return hop
 }

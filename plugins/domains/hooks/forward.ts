@@ -3,7 +3,7 @@ import type { Decision } from '../../../core/decision'
 import type { Address, Transaction } from '../../../core/haraka/types'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Delivery } from '../../../core/next-hop/delivery'
-import type { Outcome, Reply } from '../../../core/next-hop/reply'
+import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
 import { ruleOf } from '../policy/recipient'
 import { abandonDelivery, type DeliveryChoice, stateOf } from './transaction'
 
@@ -21,7 +21,7 @@ export async function ask(
   if (state.next && state.next.route.key !== way.domain.route?.key) abandonDelivery(transaction)
   state.next ??= openFor(client, transaction, way)
   const reply = await state.next.rcpt(wire(recipient))
-  return decide(reply, way, isYes(reply) ? 'recipient.accepted' : 'recipient')
+  return decide(reply, way, isAccepted(reply) ? 'recipient.accepted' : 'recipient')
 }
 
 /**
@@ -36,7 +36,7 @@ export async function match(
   const state = stateOf(transaction)
   state.next ??= openFor(client, transaction, way)
   const outcomes = await state.next.hold(transaction.rcpt_to.map(wire))
-  const no = outcomes.find(({ reply }) => !isYes(reply))
+  const no = outcomes.find(({ reply }) => !isAccepted(reply))
   return no && decide(no.reply, way, 'message')
 }
 
@@ -65,8 +65,6 @@ export const bodyOf = (parameters: Record<string, string | null>): { eightBit: b
   utf8: Object.hasOwn(parameters, 'SMTPUTF8'),
 })
 
-export const isYes = ({ code }: { code: number }): boolean => code >= 200 && code < 300
-
 /**
  * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
  * `what`: the outcome's first half.
@@ -79,6 +77,8 @@ export function decide(reply: Reply, { domain }: DeliveryChoice, what: string): 
     const ours = 'The next hop does not answer, try again later'
     return { outcome: `${what}.no-answer`, code, status, text: ours, rule, detail: text }
   }
-  const outcome = isYes(reply) ? what : `${what}.${code < 500 ? 'next-hop-deferred' : 'next-hop-refused'}`
+  const outcome = isAccepted(reply)
+    ? what
+    : `${what}.${code < 500 ? 'next-hop-deferred' : 'next-hop-refused'}`
   return { outcome, code, status, text, rule }
 }

@@ -14,11 +14,11 @@ import type {
 } from '../../../core/haraka/types'
 import { domainOf } from '../../../core/mail-address'
 import type { NextHopClient } from '../../../core/next-hop/client'
-import type { Outcome, Reply } from '../../../core/next-hop/reply'
+import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
 import { clean } from '../../../core/text'
 import type { DomainsConfig } from '../config'
-import { bodyOf, isYes, wire } from './forward'
+import { bodyOf, wire } from './forward'
 import { stateOf } from './transaction'
 
 /** What a queued message remembers of the client who brought it. It is written to the queue file. */
@@ -80,15 +80,15 @@ export async function deliver(mail: QueuedMail, route: Route, client: NextHopCli
       const address = recipients.get(recipient)
       return address && wanted(reply) ? [note(address, reply)] : []
     })
-  const good = those(isYes)
-  const later = those((reply) => !isYes(reply) && reply.code < 500)
+  const good = those(isAccepted)
+  const later = those((reply) => !isAccepted(reply) && reply.code < 500)
   const never = those((reply) => reply.code >= 500)
   const first = (code: (reply: Reply) => boolean) => outcomes.find(({ reply }) => code(reply))?.reply
   if (later.length > 0) {
     mail.refcount++
     mail.split_to_new_recipients(later, 'Some recipients temporarily failed', (part) => {
       mail.discard()
-      part.temp_fail(sentence(first((reply) => reply.code < 500 && !isYes(reply))))
+      part.temp_fail(sentence(first((reply) => reply.code < 500 && !isAccepted(reply))))
     })
   }
   if (never.length > 0) {
@@ -98,7 +98,7 @@ export async function deliver(mail: QueuedMail, route: Route, client: NextHopCli
       part.bounce(sentence(first((reply) => reply.code >= 500)))
     })
   }
-  const accepted = first(isYes)
+  const accepted = first(isAccepted)
   if (!accepted) return mail.discard()
   const { host } = accepted
   const at = host.lastIndexOf(':')
@@ -136,7 +136,7 @@ async function outcomesOf(
   if (open.length === 0) return known
   const delivery = client.open(route, { mailFrom: wire(mail.todo.mail_from), eightBit, utf8 })
   const envelope = await delivery.hold(open)
-  const refusals = envelope.filter(({ reply }) => !isYes(reply))
+  const refusals = envelope.filter(({ reply }) => !isAccepted(reply))
   if (refusals.length === open.length) {
     delivery.abort()
     return [...known, ...refusals]
@@ -183,7 +183,7 @@ const sentence = (reply: Reply | undefined): string =>
 
 /** What Haraka's DSN says of a recipient (RFC 3464). */
 function note(address: Address, reply: Reply): Address {
-  if (isYes(reply)) return address
+  if (isAccepted(reply)) return address
   const { code, status, text, host } = reply
   return Object.assign(address, {
     reason: sentence(reply),

@@ -4,11 +4,12 @@ import type { Decision } from '../../../core/decision'
 import { mayRelay, relayRule } from '../../../core/haraka/relaying'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
+import { isAccepted } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
 import { ruleOf } from '../policy/recipient'
 import type { Domain } from '../table'
 import { finalCheck } from './data'
-import { decide, isYes, send } from './forward'
+import { decide, send } from './forward'
 import { deliver, enqueue, mayBounce, routeOf } from './outbound'
 import { judge, runtime } from './runtime'
 import { type DeliveryChoice, stateOf } from './transaction'
@@ -42,14 +43,14 @@ async function forward(
 ) {
   const outcomes = await send(transaction)
   if (connection.transaction !== transaction) return next()
-  const bad = outcomes.filter(({ reply }) => !isYes(reply))
-  const good = outcomes.find(({ reply }) => isYes(reply))
+  const bad = outcomes.filter(({ reply }) => !isAccepted(reply))
+  const good = outcomes.find(({ reply }) => isAccepted(reply))
   if (bad.length > 0 && good) await keepTheRest(plugin, connection, transaction, bad)
   const said = good?.reply ?? bad.find(({ reply }) => reply.code < 500)?.reply ?? bad[0]?.reply
   if (!said) throw new Error('the next hop gave no outcome')
-  const decision = decide(said, way, isYes(said) ? 'message.forwarded' : 'message')
+  const decision = decide(said, way, isAccepted(said) ? 'message.forwarded' : 'message')
   const about = { to: transaction.rcpt_to.map(({ address }) => address).join(' ') }
-  if (!isYes(decision)) return answer(plugin, next, connection, decision, about)
+  if (!isAccepted(decision)) return answer(plugin, next, connection, decision, about)
   record(plugin, connection, decision, about)
   next(OK, `${decision.status} ${clean(decision.text)}`)
 }

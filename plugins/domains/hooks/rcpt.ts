@@ -3,8 +3,9 @@
 import { type Decision, ownFailure } from '../../../core/decision'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Address, Transaction } from '../../../core/haraka/types'
+import { isAccepted } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
-import { ask, isYes } from './forward'
+import { ask } from './forward'
 import { senderRefusal } from './mail'
 import { deliveryChoiceFor, judge, runtime } from './runtime'
 import { type DeliveryChoice, stateOf } from './transaction'
@@ -62,7 +63,7 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
   const decision =
     way?.delivery === 'forward' ? await ask(runtime.client, transaction, way, target) : accepted.decision
   if (connection.transaction !== transaction) return next()
-  if (!isYes(decision)) return answer(this, next, connection, decision, about(target))
+  if (!isAccepted(decision)) return answer(this, next, connection, decision, about(target))
   if (way) stateOf(transaction).choice = way
   record(this, connection, decision, about(target))
   next(CONT, `${decision.status} ${clean(decision.text)}`)
