@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { describe, it } from 'node:test'
@@ -8,10 +9,10 @@ import { readDomains } from '../plugins/domains/config'
 import { mayBounce, routeOf, unstuffing } from '../plugins/domains/hooks/outbound'
 import { fromAddresses, judgeLoop } from '../plugins/domains/policy/message'
 import { addressOf, connectionOf } from './support/connection'
-import { root } from './support/install'
+import { harakaHome } from './support/install'
 import { readText } from './support/reading'
 
-const email = require(join(root, 'node_modules', 'haraka-email-message')) as {
+const email = createRequire(join(harakaHome, 'haraka.js'))('haraka-email-message') as {
   Header: new () => Header & { parse(lines: string[]): void }
 }
 

@@ -123,6 +123,7 @@ export interface Plugin {
   /** Seconds that Haraka waits for one hook of this plugin before it answers DENYSOFT; 0: for ever. */
   timeout: number
   config: { get(name: string, ...rest: unknown[]): unknown }
+  /** One of Haraka's own files, by its path without `.js`. Throws where there is none. */
   haraka_require(name: string): unknown
   register_hook(hook: string, method: string, priority?: number): void
   loginfo: Log
@@ -130,4 +131,13 @@ export interface Plugin {
   logwarn: Log
   logerror: Log
   logcrit: Log
+}
+
+/** What a running Haraka is made of. */
+export interface HarakaInsides {
+  plugin: Plugin
+  /** One of its files, by its path without `.js`. Throws where there is none. */
+  file(name: string): unknown
+  /** One of the packages that it depends on, in its own copy. Throws where it has none. */
+  package(name: string): unknown
 }

@@ -6,15 +6,3 @@ declare module 'haraka-net-utils' {
   const netUtils: { get_mx: typeof get_mx }
   export default netUtils
 }
-
-declare module '@haraka/email-address' {
-  interface HeaderAddress {
-    user?: string
-    host?: string
-  }
-  /** The addresses of a header field. Throws where it cannot be parsed. */
-  export function parseHeader(
-    value: string,
-    options: { startAt: 'from' },
-  ): (HeaderAddress | { addresses: HeaderAddress[] })[]
-}

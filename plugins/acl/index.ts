@@ -15,6 +15,7 @@ import { classify, judgeConnection } from './policy'
 const REJECTED_FOR = 5000
 
 export function register(this: Plugin): void {
+  registerCommon(this)
   // Nothing here waits; Haraka would start a timer for each hook.
   this.timeout = 0
   const reader = {
@@ -23,7 +24,6 @@ export function register(this: Plugin): void {
   }
   const acl: Setting<AclConfig> = new Setting(this, 'acl.ini', reader, forgetRefused)
   setClassifier((client) => classify(acl.value, client))
-  registerCommon(this)
   // lookup_rdns is the first hook that can refuse, before DNS is asked; XCLIENT may come back at connect.
   this.register_hook('lookup_rdns', 'reject', -100)
   this.register_hook('connect', 'reject', -100)

@@ -19,11 +19,11 @@ let auth: Setting<AuthConfig>
 const realm = (): string | undefined => auth.value.realm || registry.firstDomain?.()
 
 export function register(this: Plugin & { inherits(name: string): void }): void {
+  registerCommon(this)
   auth = new Setting(this, 'auth.ini', { read: readAuth })
   registry.identity = (user) => identity(user, realm())
   registry.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
   this.inherits('auth/auth_base')
-  registerCommon(this)
   this.register_hook('unrecognized_command', 'auth_command', -100)
   this.register_hook('capabilities', 'offer', 100)
   this.register_hook('mail', 'own_sender', -90)

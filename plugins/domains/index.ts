@@ -20,6 +20,7 @@ export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/r
 const QUEUE_BUDGET = 300_000
 
 export function register(this: Plugin): void {
+  registerCommon(this)
   const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
   const hostName = String(this.config.get('me') ?? '') || 'localhost'
   const ownListener = ownListeners(smtp)
@@ -32,7 +33,6 @@ export function register(this: Plugin): void {
   runtime.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
   registry.firstDomain = () => runtime.domains.value.domains.first?.name
 
-  registerCommon(this)
   this.register_hook('mail', 'begin', -100)
   this.register_hook('mail', 'judge_sender', 100)
   this.register_hook('rcpt', 'judge_recipient', -100)

@@ -18,6 +18,7 @@ export { auth, count_connection, disconnect } from './hooks/connect'
 export { count_bytes, count_message, count_recipient, reset, shut } from './hooks/rcpt'
 
 export function register(this: Plugin): void {
+  registerCommon(this)
   runtime.plugin = this
   // Whatever is asked has a deadline of its own; Haraka would start a timer for each hook.
   this.timeout = 0
@@ -36,7 +37,6 @@ export function register(this: Plugin): void {
   if (cluster.isPrimary && nodes) serveMemory(new MemoryStore())
   if (redis.value) begin()
 
-  registerCommon(this)
   watchErrors(this)
   this.register_hook('lookup_rdns', 'count_connection', -95)
   this.register_hook('connect', 'count_connection', -95)

@@ -1,9 +1,12 @@
 // Haraka's own connection and transaction without a socket, and a plugin that keeps what it logs.
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Address, Connection, Plugin, Results, Transaction } from '../../core/haraka/types'
-import { root } from './install'
+import { type HeaderParser, setHeaderParser } from '../../core/header-address'
+import { harakaHome } from './install'
 
-const haraka = (file: string): unknown => require(join(root, 'node_modules', file))
+const haraka = (file: string): unknown => require(join(harakaHome, file))
+const harakaPackage = createRequire(join(harakaHome, 'haraka.js'))
 
 interface Client {
   remoteAddress: string
@@ -12,19 +15,21 @@ interface Client {
   localPort: number
 }
 
-const { createConnection } = haraka('Haraka/connection') as {
+const { createConnection } = haraka('connection') as {
   createConnection(client: Client, server: object, cfg: object): TestConnection
 }
-const { createTransaction } = haraka('Haraka/transaction') as {
+const { createTransaction } = haraka('transaction') as {
   createTransaction(uuid: string, cfg: object): Transaction
 }
-const ResultStore = haraka('haraka-results') as new (connection: Connection) => Results
-const constants = haraka('haraka-constants') as { import(target: object): void }
-const { Address: HarakaAddress } = haraka('@haraka/email-address') as {
+const ResultStore = harakaPackage('haraka-results') as new (connection: Connection) => Results
+const constants = harakaPackage('haraka-constants') as { import(target: object): void }
+const { Address: HarakaAddress, parseHeader } = harakaPackage('@haraka/email-address') as {
   Address: new (path: string) => Address
+  parseHeader: HeaderParser
 }
 
 constants.import(globalThis)
+setHeaderParser(parseHeader)
 
 export interface TestConnection extends Connection {
   /** What was logged: the level, then what was given. */
@@ -78,7 +83,7 @@ export function pluginOf(name = 'relay-guard/test', config: Record<string, unkno
     name,
     timeout: 0,
     config: { get: (file) => config[file] },
-    haraka_require: (name) => haraka(`Haraka/${name}`),
+    haraka_require: (name) => haraka(name),
     register_hook: () => undefined,
     loginfo: say,
     lognotice: say,

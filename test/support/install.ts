@@ -1,5 +1,5 @@
 // A Haraka install as a user has it: `haraka -i`, then the packed package by npm. Made once a tarball, shared by all tests.
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   existsSync,
@@ -22,8 +22,38 @@ const run = promisify(execFile)
 /** The project's root, seen from dist/test/support. */
 export const root = join(__dirname, '../../..')
 
+const NPM_OPTIONS = ['--no-save', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts']
+
+/** Which Haraka the tests run on: HARAKA_PACKAGE (`Haraka@3.2.1`, `haraka@3.3.4`), or the one in our node_modules. */
+const harakaPackage = process.env['HARAKA_PACKAGE'] || 'Haraka'
+const [harakaName = ''] = harakaPackage.split('@')
+
+/** The node_modules that Haraka is in, with the packages that it depends on. Made by npm where it is another Haraka. */
+export const harakaModules =
+  harakaPackage === 'Haraka' ? join(root, 'node_modules') : modulesOf(harakaPackage)
+
+/** Haraka's own directory. */
+export const harakaHome = join(harakaModules, harakaName)
+
 /** Haraka's own start script. Run by node itself, so that its pid is the one we started. */
-export const harakaScript = join(root, 'node_modules', 'Haraka', 'bin', 'haraka')
+export const harakaScript = join(harakaHome, 'bin', 'haraka')
+
+/** Installs a Haraka once, for all test files and runs. */
+function modulesOf(spec: string): string {
+  const ready = join(tmpdir(), `relay-guard-with-${spec.replace(/\W/g, '-')}`)
+  if (!existsSync(ready)) {
+    const fresh = mkdtempSync(`${ready}-`)
+    writeFileSync(join(fresh, 'package.json'), '{ "private": true }\n')
+    execFileSync('npm', ['install', ...NPM_OPTIONS, spec], { cwd: fresh, stdio: 'pipe' })
+    try {
+      renameSync(fresh, ready)
+    } catch {
+      // Another test file was faster.
+      rmSync(fresh, { recursive: true, force: true })
+    }
+  }
+  return join(ready, 'node_modules')
+}
 
 function tarball(): string {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
@@ -45,8 +75,7 @@ async function makeCertificate(config: string) {
 
 async function make(directory: string, packed: string) {
   await run(process.execPath, [harakaScript, '-i', directory])
-  const options = ['--no-save', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts']
-  await run('npm', ['install', ...options, packed], { cwd: directory })
+  await run('npm', ['install', ...NPM_OPTIONS, packed], { cwd: directory })
   await makeCertificate(join(directory, 'config'))
 }
 
@@ -85,7 +114,11 @@ function removeOld() {
 
 async function installOnce(): Promise<string> {
   const packed = tarball()
-  const hash = createHash('sha256').update(readFileSync(packed)).digest('hex').slice(0, 16)
+  const hash = createHash('sha256')
+    .update(harakaPackage)
+    .update(readFileSync(packed))
+    .digest('hex')
+    .slice(0, 16)
   const ready = join(tmpdir(), `relay-guard-install-${hash}`)
   while (!existsSync(ready)) {
     if (!(await lock(`${ready}.lock`))) continue

@@ -1,7 +1,7 @@
 // What is looked at in the message itself: loops, and who From: says that it is.
-import { parseHeader } from '@haraka/email-address'
 import type { Decision } from '../../../core/decision'
 import type { Transaction } from '../../../core/haraka/types'
+import { parseHeader } from '../../../core/header-address'
 
 const MAX_PASSES = 5
 
