@@ -91,8 +91,8 @@ describe('an ini file', () => {
   })
 
   const bad: [string, string][] = [
-    ['', 'x.ini: is empty; remove the file to go back to the defaults'],
-    [' \n\t\r\n', 'x.ini: is empty; remove the file to go back to the defaults'],
+    ['', 'x.ini: is empty; to go back to the defaults, remove the file and restart Haraka'],
+    [' \n\t\r\n', 'x.ini: is empty; to go back to the defaults, remove the file and restart Haraka'],
     ['[main]\n\0\n', 'x.ini: is not a text file in UTF-8'],
     ['[main]\na = \ufffd\n', 'x.ini: is not a text file in UTF-8'],
     ['[main]\na b = 1\n', 'x.ini [main] line 2: cannot be read: a b = 1'],
@@ -136,10 +136,11 @@ describe('an ini file', () => {
     )
   })
 
-  it('of a line of 64 KB is read in no time', () => {
-    const before = performance.now()
-    parsed(`[s]\na${' '.repeat(65_536)}b\n`)
-    assert.ok(performance.now() - before < 1000)
+  it('is read in time that grows no faster than the longest line: this one took a square of it', () => {
+    // 64 KB by 64 KB steps would not end within any patience of a test runner.
+    const spaces = ' '.repeat(2 ** 20)
+    assert.deepEqual(parsed(`[s]\na${spaces}b\n`).errors.length, 1)
+    assert.deepEqual(parsed(`[s]\na =${spaces};${spaces}x\n`).errors, [])
   })
 })
 

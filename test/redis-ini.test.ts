@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { FileError } from '../core/ini/files'
 import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 import { type RedisConfig, readRedis } from '../core/redis/config'
 
@@ -9,7 +10,7 @@ import { type RedisConfig, readRedis } from '../core/redis/config'
 function read(own: string, haraka?: string): { value: RedisConfig; errors: string[] } {
   const errors: ConfigError[] = []
   const open = (path: string) => {
-    if (haraka === undefined || !path.endsWith(join('config', 'redis.ini'))) throw new Error('ENOENT')
+    if (haraka === undefined || !path.endsWith(join('config', 'redis.ini'))) throw new FileError('cannot be read: ENOENT', 'missing')
     return Buffer.from(haraka)
   }
   const value = readRedis({ sections: parseIni('redis.ini', own, errors), errors, open })

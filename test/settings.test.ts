@@ -1,13 +1,24 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Reader, Reading } from '../core/ini/reading'
-import { failStartOnErrors, Setting } from '../core/ini/reload'
+import { Setting } from '../core/ini/reload'
+import { failStartOnErrors } from '../core/ini/start-errors'
+import { runAtOnce } from '../core/time-slices'
+import { readAcl } from '../plugins/acl/config'
+import { readDomains } from '../plugins/domains/config'
 import { pluginOf } from './support/connection'
 
 const run = promisify(execFile)
@@ -30,7 +41,7 @@ function words({ sections, errors, open }: Reading): string {
       try {
         return open(value).toString().trim()
       } catch (error) {
-        errors.push({ file: 'x.ini', section: 'main', key, text: (error as Error).message })
+        errors.push({ file: 'x.ini', section: 'main', key: value, text: (error as Error).message })
         return ''
       }
     })
@@ -38,62 +49,104 @@ function words({ sections, errors, open }: Reading): string {
 }
 
 let files = 0
-function settingOf(text: string, reader: Reader<string> = { read: words }) {
-  const name = `${++files}.ini`
+
+/** A Setting over real files, with a clock that only the test moves. */
+function settingOf<T>(text: string, reader: Reader<T>, name = `${++files}.ini`) {
   const path = join(config, name)
-  writeFileSync(path, text)
+  if (text) writeFileSync(path, text)
   const { plugin, log } = pluginFor()
-  return { name, path, log, setting: new Setting(plugin, name, reader) }
-}
-
-async function until(what: () => boolean, ms = 20_000): Promise<void> {
-  const end = Date.now() + ms
-  while (!what()) {
-    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`)
-    await sleep(50)
+  let now = 0
+  let changes = 0
+  const watch = { now: () => now, start: () => undefined }
+  const setting = new Setting(plugin, name, reader, () => changes++, watch)
+  /** Time goes by, and each second is looked at the files; `each` does something to them just before. */
+  const pass = async (seconds: number, each: (second: number) => void = () => undefined) => {
+    for (let second = 1; second <= seconds; second++) {
+      each(second)
+      now += 1000
+      await setting.poll().catch((error) => setting.fail(error))
+    }
   }
+  return { path, log, setting, pass, changes: () => changes }
 }
 
-const saysLastGood = (log: string[]) =>
-  log.some((line) => /the last good configuration stays in force/.test(line))
+const wordsOf = (text: string, reader: Reader<string> = { read: words }) => settingOf(text, reader)
 
-// Side by side, as each waits for a file to be quiet.
-describe('a configuration in a running server', { concurrency: true }, () => {
+/** Long enough for a file that has changed once to be in force, or to be complained of. */
+const SETTLED = 6
+
+describe('a configuration in a running server', () => {
   it('is read at the start, and has a hash of its text', () => {
-    const { setting } = settingOf('[main]\na = 1\n')
+    const { setting } = wordsOf('[main]\na = 1\n')
     assert.equal(setting.value, 'a')
     assert.match(setting.hash, /^[0-9a-f]{12}$/)
+    assert.equal(setting.generation, 1)
   })
 
   it('is read again when the file changes, in place or by another one put in its place', async () => {
-    const { path, setting } = settingOf('[main]\na = 1\n')
+    const { path, setting, pass, changes } = wordsOf('[main]\na = 1\n')
     const { hash } = setting
-    assert.equal(setting.generation, 1)
     writeFileSync(path, '[main]\nb = 1\n')
-    await until(() => setting.value === 'b')
+    await pass(SETTLED)
+    assert.deepEqual([setting.value, setting.generation, changes()], ['b', 2, 1])
     assert.notEqual(setting.hash, hash)
-    assert.equal(setting.generation, 2)
     writeFileSync(`${path}.new`, '[main]\na = 1\n')
     renameSync(`${path}.new`, path)
-    await until(() => setting.value === 'a')
+    await pass(SETTLED)
+    assert.deepEqual([setting.value, setting.generation, changes()], ['a', 3, 2])
     assert.equal(setting.hash, hash)
   })
 
+  it('has another generation only when it says something else', async () => {
+    const { path, setting, log, pass, changes } = wordsOf('[main]\na = 1\n')
+    writeFileSync(path, '[main]\nbad = 1\n')
+    await pass(SETTLED)
+    writeFileSync(path, '[main]\na = 1\n')
+    await pass(SETTLED)
+    assert.deepEqual([setting.value, setting.generation, changes()], ['a', 1, 0])
+    assert.match(log.at(-1) ?? '', /was read again and is in force/)
+  })
+
   it('waits while the file is still being written', async () => {
-    const { path, setting, log } = settingOf('[main]\na = 1\n')
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
     writeFileSync(path, '[main]\n')
-    for (const key of ['b', 'c', 'd', 'e', 'f', 'g']) {
-      await sleep(1000)
+    for (const key of ['b', 'c', 'd']) {
+      await pass(3)
       assert.equal(setting.value, 'a')
       appendFileSync(path, `${key} = 1\n`)
     }
-    await until(() => setting.value === 'b c d e f g')
+    await pass(5)
+    assert.equal(setting.value, 'b c d')
     assert.equal(log.length, 1)
+  })
+
+  it('is in force within 15 s although the file keeps changing: the wait for quiet had no end', async () => {
+    const list = join(dir, 'growing.txt')
+    writeFileSync(list, 'a\n')
+    const { setting, pass } = wordsOf(`[main]\nfile = ${list}\n`)
+    const lines = ['a']
+    await pass(40, (second) => {
+      if (second % 2) appendFileSync(list, `${lines[lines.push(`l${second}`) - 1]}\n`)
+      const late = setting.value.split('\n').length
+      const wasThere = lines.slice(0, Math.max(1, Math.ceil((second - 14) / 2)))
+      assert.ok(late >= wasThere.length, `in second ${second}: ${late} of ${lines.length} lines`)
+    })
+    assert.ok(setting.generation > 2)
+  })
+
+  it('takes no half of a file that keeps changing and is cut each time that it is looked at', async () => {
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
+    await pass(13, (second) => writeFileSync(path, `[main]\nb = ${second}\nc = 1`))
+    assert.deepEqual([setting.value, log], ['a', []], 'tried again without a word')
+    writeFileSync(path, '[main]\nb = 1\nc = 1\n')
+    await pass(1)
+    assert.equal(setting.value, 'b c')
   })
 
   const broken: [string, string, RegExp][] = [
     ['has an error', '[main]\nb = 1\nbad = 1\n', /x\.ini \[main\] bad: is bad/],
-    ['is empty', '', /\.ini: is empty; remove the file to go back to the defaults/],
+    ['is empty', '', /\.ini: is empty; to go back to the defaults, remove the file and restart Haraka/],
+    ['holds only white space', ' \n\t\r\n', /\.ini: is empty; to go back to the defaults/],
     [
       'ends in the middle of a line',
       '[main]\nb = 1\nc = 1',
@@ -103,75 +156,88 @@ describe('a configuration in a running server', { concurrency: true }, () => {
   ]
   for (const [how, text, said] of broken) {
     it(`stays the last good one, whole, when the file ${how}`, async () => {
-      const { path, setting, log } = settingOf('[main]\na = 1\n')
+      const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
       writeFileSync(path, text)
-      await until(() => saysLastGood(log))
-      assert.equal(setting.value, 'a')
+      await pass(30)
+      assert.deepEqual([setting.value, setting.generation], ['a', 1])
       assert.match(log[0] ?? '', said)
-      await sleep(1500)
+      assert.match(log[1] ?? '', /has errors \(1\); the last good configuration stays in force/)
       assert.equal(log.length, 2, 'an error is told once')
     })
   }
 
-  it('stays the last good one when the file is taken away, and takes it when it is back', async () => {
-    const { path, setting, log } = settingOf('[main]\na = 1\n')
+  it('stays until a restart when the file is removed, says so once, and takes it when it is back', async () => {
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
     rmSync(path)
-    await until(() => saysLastGood(log))
+    await pass(60)
     assert.equal(setting.value, 'a')
+    assert.equal(log.length, 1)
+    assert.match(
+      log[0] ?? '',
+      /config\/relay-guard\/\d+\.ini was removed; what it said stays in force until Haraka is restarted$/,
+    )
     writeFileSync(path, '[main]\nb = 1\n')
-    await until(() => setting.value === 'b')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'b')
+    rmSync(path)
+    await pass(SETTLED)
+    assert.equal(log.filter((line) => /was removed/.test(line)).length, 2, 'and once again the next time')
+  })
+
+  it('stays when the file is removed after an error of it', async () => {
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
+    writeFileSync(path, '[main]\nbad = 1\n')
+    await pass(SETTLED)
+    rmSync(path)
+    await pass(30)
+    assert.equal(setting.value, 'a')
+    assert.equal(log.filter((line) => /was removed/.test(line)).length, 1)
   })
 
   it('is the default of the package where there is no file, and the file once there is one', async () => {
-    const { plugin } = pluginFor()
-    const setting = new Setting(plugin, 'auth.ini', { read: words })
+    const { path, setting, pass } = settingOf('', { read: words }, 'auth.ini')
     assert.equal(setting.value, 'require_tls sender realm')
-    writeFileSync(join(config, 'auth.ini'), '[main]\na = 1\n')
-    await until(() => setting.value === 'a')
-  })
-
-  it('changes with a file that it names', async () => {
-    const list = join(dir, 'list.txt')
-    writeFileSync(list, 'one')
-    const { setting } = settingOf(`[main]\nfile = ${list}\n`)
-    assert.equal(setting.value, 'one')
-    writeFileSync(list, 'two')
-    await until(() => setting.value === 'two')
+    writeFileSync(path, '[main]\nbad = 1\n')
+    await pass(SETTLED)
+    rmSync(path)
+    await pass(SETTLED)
+    assert.equal(setting.value, 'require_tls sender realm')
+    writeFileSync(path, '[main]\na = 1\n')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'a')
   })
 
   it('takes a file that it names before it is there, when it comes', async () => {
-    const { path, setting, log } = settingOf('[main]\na = 1\n')
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
     const late = join(dir, 'late.txt')
     writeFileSync(path, `[main]\nfile = ${late}\n`)
-    await until(() => saysLastGood(log))
+    await pass(2 * SETTLED)
     assert.equal(setting.value, 'a')
-    writeFileSync(late, 'three')
-    await until(() => setting.value === 'three')
+    assert.match(log[0] ?? '', /late\.txt: cannot be read: ENOENT/)
+    writeFileSync(late, 'three\n')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'three')
   })
 
   it('does not lose a change that comes while it is being read', async () => {
     let reading = 0
-    let goOn: () => void = () => undefined
-    const held = new Promise<void>((resolve) => {
-      goOn = resolve
-    })
-    const { path, setting } = settingOf('[main]\na = 1\n', {
+    const { path, setting, pass } = wordsOf('[main]\na = 1\n', {
       read: words,
       sliced: async (what) => {
         const value = words(what)
-        if (++reading === 1) await held
+        if (++reading === 1) writeFileSync(path, '[main]\nc = 1\nd = 1\n')
         return value
       },
     })
     writeFileSync(path, '[main]\nb = 1\n')
-    await until(() => reading === 1)
-    writeFileSync(path, '[main]\nc = 1\n')
-    goOn()
-    await until(() => setting.value === 'c')
+    await pass(5)
+    assert.equal(reading, 1)
+    await pass(SETTLED)
+    assert.equal(setting.value, 'c d')
   })
 
   it('that a reader throws at is told once and stays', async () => {
-    const { path, setting, log } = settingOf('[main]\na = 1\n', {
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n', {
       read: (reading) => {
         const value = words(reading)
         if (value === 'throw') throw new Error('oops')
@@ -179,13 +245,173 @@ describe('a configuration in a running server', { concurrency: true }, () => {
       },
     })
     writeFileSync(path, '[main]\nthrow = 1\n')
-    await until(() => log.length > 0)
-    await sleep(1500)
+    await pass(30)
     assert.equal(setting.value, 'a')
     assert.equal(log.length, 1)
     assert.match(log[0] ?? '', /could not be read again: oops/)
     writeFileSync(path, '[main]\nb = 1\n')
-    await until(() => setting.value === 'b')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'b')
+  })
+})
+
+describe('a file that a configuration names', () => {
+  let lists = 0
+  const listOf = (text: string) => {
+    const list = join(dir, `list-${++lists}.txt`)
+    writeFileSync(list, text)
+    return list
+  }
+
+  it('changes the configuration when it changes', async () => {
+    const list = listOf('one\n')
+    const { setting, pass } = wordsOf(`[main]\nfile = ${list}\n`)
+    writeFileSync(list, 'two\n')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'two')
+  })
+
+  it('may be without a line end where it always was', async () => {
+    const list = listOf('one')
+    const { setting, pass } = wordsOf(`[main]\nfile = ${list}\n`)
+    writeFileSync(list, 'two')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'two')
+  })
+
+  const ways: [string, (list: string) => void, RegExp][] = [
+    [
+      'is emptied',
+      (list) => truncateSync(list),
+      /is empty; a file that is meant to say nothing holds a comment/,
+    ],
+    ['holds only white space', (list) => writeFileSync(list, '\ufeff \r\n\t\n'), /is empty; /],
+    [
+      'is cut inside a line',
+      (list) => truncateSync(list, 6),
+      /has no line end; is the file still being written/,
+    ],
+    ['is removed', (list) => rmSync(list), /cannot be read: ENOENT/],
+    [
+      'is replaced by a directory',
+      (list) => {
+        rmSync(list)
+        mkdirSync(list)
+      },
+      /cannot be read: it is not a regular file/,
+    ],
+    [
+      'is replaced by a FIFO',
+      (list) => {
+        rmSync(list)
+        execFileSync('mkfifo', [list])
+      },
+      /cannot be read: it is not a regular file/,
+    ],
+  ]
+  for (const [how, damage, said] of ways) {
+    it(`and that ${how} leaves the last good one in force, with one line that names it`, async () => {
+      const list = listOf('one\ntwo\n')
+      const { setting, log, pass } = wordsOf(`[main]\nfile = ${list}\n`)
+      damage(list)
+      await pass(40)
+      assert.deepEqual([setting.value, setting.generation], ['one\ntwo', 1])
+      assert.equal(log.filter((line) => line.includes(list) && said.test(line)).length, 1, log.join('\n'))
+      assert.equal(log.length, 2)
+      rmSync(list, { recursive: true, force: true })
+      writeFileSync(list, 'three\n')
+      await pass(SETTLED)
+      assert.equal(setting.value, 'three')
+    })
+  }
+
+  it('is not taken before it is whole where it is truncated and rewritten in place while it is looked at', async () => {
+    const list = listOf('one\ntwo\nthree\n')
+    const { setting, log, pass } = wordsOf(`[main]\nfile = ${list}\n`)
+    truncateSync(list)
+    await pass(9, () => appendFileSync(list, 'four\nfi'))
+    assert.equal(setting.value, 'one\ntwo\nthree')
+    writeFileSync(list, 'four\nfive\n')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'four\nfive')
+    assert.equal(log.length, 1)
+  })
+
+  it('has to be quiet for a while when it is named for the first time, as it may be on its way', async () => {
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
+    const list = listOf('one\ntw')
+    writeFileSync(path, `[main]\nfile = ${list}\n`)
+    await pass(6)
+    appendFileSync(list, 'o\n')
+    await pass(3)
+    assert.equal(setting.value, 'a')
+    await pass(3)
+    assert.deepEqual([setting.value, log.length], ['one\ntwo', 1])
+  })
+
+  it('keeps the whole configuration as it was, also where another of its files is whole', async () => {
+    const [one, two] = [listOf('one\n'), listOf('two\n')]
+    const { setting, pass } = wordsOf(`[main]\nfile[] = ${one}\nfile[] = ${two}\n`)
+    writeFileSync(one, 'three\n')
+    truncateSync(two)
+    await pass(30)
+    assert.equal(setting.value, 'one two')
+    writeFileSync(two, 'four\n')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'three four')
+  })
+
+  it('is remembered as good also while the ini file is broken', async () => {
+    const list = listOf('one\n')
+    const text = `[main]\nfile = ${list}\n`
+    const { path, setting, log, pass } = wordsOf(text)
+    writeFileSync(path, '[main]\nbad = 1\n')
+    await pass(SETTLED)
+    truncateSync(list)
+    writeFileSync(path, text)
+    await pass(2 * SETTLED)
+    assert.equal(setting.value, 'one\n'.trim())
+    assert.ok(log.some((line) => line.includes(list) && /is empty/.test(line)))
+  })
+})
+
+describe('a list of acl.ini', () => {
+  const acl = (name: 'reject' | 'never' | 'relay', list: string) =>
+    settingOf(
+      `[files]\n${name}[] = ${list}\n`,
+      { read: (reading) => runAtOnce(readAcl(reading)) },
+      `acl-${++files}.ini`,
+    )
+
+  for (const name of ['reject', 'never', 'relay'] as const)
+    for (const text of ['', ' \n\n', '192.0.2.0/2'])
+      it(`${name}[] that becomes ${JSON.stringify(text)} keeps its entries: strangers could relay`, async () => {
+        const list = join(dir, `${name}-${++files}.txt`)
+        writeFileSync(list, '192.0.2.0/24\n')
+        const { setting, log, pass } = acl(name, list)
+        writeFileSync(list, text)
+        await pass(20)
+        assert.ok(setting.value[name].table.lookup('192.0.2.9') >= 0)
+        assert.ok(setting.value[name].table.lookup('10.0.0.1') < 0)
+        assert.equal(log.filter((line) => line.includes(`acl.ini [files] ${list}: `)).length, 1)
+        writeFileSync(list, '# nobody any more\n')
+        await pass(SETTLED)
+        assert.ok(setting.value[name].table.lookup('192.0.2.9') < 0, 'comments only is a real empty list')
+      })
+})
+
+describe("Haraka's host_list", () => {
+  it('that is emptied leaves its domains ours', async () => {
+    const hostList = join(dir, 'config', 'host_list')
+    writeFileSync(hostList, 'one.example\n')
+    const world = { ownListener: () => false, hostName: 'mx.example' }
+    const { setting, log, pass } = settingOf('[main]\nhost_list = true\n', {
+      read: (reading) => readDomains(reading, world),
+    })
+    writeFileSync(hostList, '')
+    await pass(SETTLED)
+    assert.ok(setting.value.domains.find('one.example'))
+    assert.match(log[0] ?? '', /^host_list: is empty/)
   })
 })
 
@@ -207,6 +433,8 @@ describe('at the start', () => {
     const { stdout } = await start('worker')
     assert.deepEqual(stdout.trim().split('\n'), [
       'worker: 192.0.2.1 may relay, 198.51.100.1 may relay, same hash: true',
+      'worker: 192.0.2.1 may relay, 198.51.100.1 may relay, same hash: true',
+      'left in the temp directory: none',
     ])
   })
 

@@ -34,7 +34,7 @@ export function parseIni(file: string, text: string, errors: ConfigError[]): Ini
   const wrong = (section: string, key: string, what: string) =>
     errors.push({ file, section, key, text: what })
   if (text.trim() === '') {
-    wrong('', '', 'is empty; remove the file to go back to the defaults')
+    wrong('', '', 'is empty; to go back to the defaults, remove the file and restart Haraka')
     return []
   }
   if (/\0|\ufffd/.test(text)) {

@@ -1,94 +1,65 @@
 // Ini files in force: read at the start, read again when they change, and never anything but whole and good.
+import cluster from 'node:cluster'
 import { createHash } from 'node:crypto'
-import { join } from 'node:path'
-import type { Plugin } from '../haraka/types'
 import { harakaDir } from '../paths'
-import { type Files, keep, lastGood, type Stamps } from './last-good'
+import { type Shape, shapeOf, stampOf } from './files'
+import type { Host } from './host'
+import { keep, lastGood } from './last-good'
 import { type ConfigError, printConfigError } from './parse'
-import { iniPath, type Reader, readingOf, stampOf } from './reading'
+import { type Files, iniPath, ownPath, type Reader, readingOf, type Stamps } from './reading'
+import { refuseStart } from './start-errors'
 
 const POLL_EVERY = 1000 // ms
 const QUIET_FOR = 4000 // ms without a change before a file counts as written
+/** A file that keeps changing is in force within 15 s: after so long, ms, it is read although it still changes. */
+const LONGEST_WAIT = 10_000
+/** Until then, ms, one that seems to be in the middle of being written is tried again without a word. */
+const LONGEST_TRIES = 14_000
 
-const printStamps = (stamps: Stamps): string => [...stamps.values()].join(' ')
+/** Time, and who calls `poll` once a second; tests bring their own. */
+export interface Watch {
+  /** A clock in ms that is never set. */
+  now(): number
+  start(setting: Setting<unknown>): void
+}
 
-/** One configuration of a running server. `value` is the last good one. */
+/** A change that has been seen and is not judged yet. */
+interface Change {
+  since: number
+  signature: string
+  quietSince: number
+  /** Files that belong to it beside those that were watched before. */
+  files: Set<string>
+}
+
+/**
+ * One configuration of a running server. `value` is the last good one, and does not change while it is in force.
+ * At the start errors are logged, and `failStartOnErrors` then ends the start.
+ */
 export class Setting<T> {
   value!: T
   /** Changes with the files; the same on every worker that has the same configuration in force. */
   hash = ''
   private inForce = 0
   private path = ''
+  /** Each file as it was when it was judged last, whatever came of it. */
   private stamps: Stamps = new Map()
-  private changed = { signature: '', at: 0 }
-  /** Of a large list the text itself is not kept. */
-  private endedInALine = false
+  /** The files in force. */
+  private good = new Map<string, Shape & { stamp: string }>()
+  private change: Change | undefined
+  private removed = false
 
   constructor(
-    private readonly plugin: Plugin,
+    private readonly host: Host,
     readonly name: string,
     private readonly reader: Reader<T>,
     /** Called when another configuration is in force than at the start. */
     private readonly onChange: () => void = () => undefined,
+    private readonly watch: Watch = everySecond,
   ) {
     this.start()
-    watch(this)
-  }
-
-  /** Called each second: reloads when the files differ from those in force and have been quiet for a while. */
-  async poll(): Promise<void> {
-    const signature = [...this.stamps.keys()].map(stampOf).join(' ')
-    if (signature === printStamps(this.stamps)) return
-    if (signature !== this.changed.signature) this.changed = { signature, at: Date.now() }
-    if (Date.now() - this.changed.at < QUIET_FOR) return
-    await this.reload()
-  }
-
-  private start(): void {
-    const kept = lastGood(this.name)
-    if (kept) {
-      this.path = kept.path
-      this.stamps = kept.stamps
-      this.accept(this.reader.read(readingOf(this.name, kept.path, kept.files, { frozen: true })), kept.files)
-      return
-    }
-    this.path = iniPath(harakaDir(), this.name)
-    const files: Files = new Map()
-    const reading = readingOf(this.name, this.path, files, { stamps: this.watchOwn() })
-    const value = this.reader.read(reading)
-    if (reading.errors.length === 0) this.accept(value, files)
-    else refuse(this.plugin, reading.errors)
-  }
-
-  private async reload(): Promise<void> {
-    const files: Files = new Map()
-    const stamps = this.watchOwn()
-    const path = stamps.get(this.own) === 'missing' ? this.path : this.own
-    const reading = readingOf(this.name, path, files, { stamps })
-    const value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
-    const { length } = reading.errors
-    if (length === 0 && this.endedInALine && !endsInALine(files.get(path))) {
-      const text = 'the last line has no line end; is the file still being written?'
-      reading.errors.push({ file: this.name, section: '', key: '', text })
-    }
-    if (reading.errors.length > 0) {
-      this.complain(reading.errors)
-      return
-    }
-    this.path = path
-    this.accept(value, files)
-    this.onChange()
-    this.plugin.lognotice(`config/relay-guard/${this.name} was read again and is in force (${this.hash})`)
-  }
-
-  private accept(value: T, files: Files): void {
-    this.value = value
-    this.inForce++
-    this.endedInALine = endsInALine(files.get(this.path))
-    const hash = createHash('sha256')
-    for (const [file, data] of files) hash.update(`${file}\0${data.length}\0`).update(data)
-    this.hash = hash.digest('hex').slice(0, 12)
-    keep(this.plugin, this.name, { path: this.path, files, stamps: this.stamps })
+    settings.push(this)
+    watch.start(this)
   }
 
   /** 1 at the start, and one more each time another configuration is in force. */
@@ -96,68 +67,163 @@ export class Setting<T> {
     return this.inForce
   }
 
-  fail(error: Error): void {
-    this.plugin.logerror(`config/relay-guard/${this.name} could not be read again: ${error.message}`)
+  /** Called each second: reloads when the files differ from those judged last and have been quiet for a while. */
+  async poll(): Promise<void> {
+    if ([...this.stamps].every(([file, stamp]) => stampOf(file) === stamp)) {
+      this.change = undefined
+      return
+    }
+    const files = this.change?.files ?? new Set<string>()
+    const signature = this.signature({ files })
+    const now = this.watch.now()
+    this.change ??= { since: now, signature, quietSince: now, files }
+    if (signature !== this.change.signature) Object.assign(this.change, { signature, quietSince: now })
+    const { since, quietSince } = this.change
+    const isQuiet = now - quietSince >= QUIET_FOR
+    if (!isQuiet && now - since < LONGEST_WAIT) return
+    await this.reload(this.change, isQuiet)
   }
 
+  /** Says that a reload has failed by an error of the program. */
+  fail(error: Error): void {
+    this.host.logerror(`config/relay-guard/${this.name} could not be read again: ${error.message}`)
+  }
+
+  private start(): void {
+    const kept = lastGood(this.name)
+    this.path = kept?.path ?? iniPath(harakaDir(), this.name)
+    const files: Files = kept?.files ?? new Map()
+    this.stamps = kept?.stamps ?? this.firstStamps()
+    const reading = readingOf(this.name, this.path, files, {
+      frozen: kept !== undefined,
+      stamps: this.stamps,
+    })
+    const value = this.reader.read(reading)
+    if (reading.errors.length === 0) this.accept(value, this.path, files)
+    else refuseStart(this.host, reading.errors)
+  }
+
+  private async reload(change: Change, isQuiet: boolean): Promise<void> {
+    const files: Files = new Map()
+    const stamps = this.firstStamps()
+    const isAway = stamps.get(this.own) === 'missing'
+    if (isAway && this.path === this.own) return this.keepRemoved()
+    const path = isAway ? this.path : this.own
+    const reading = readingOf(this.name, path, files, { stamps, inForce: this.good })
+    let value: T
+    try {
+      value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
+    } catch (error) {
+      this.judged(stamps)
+      throw error
+    }
+    if (this.waitsForMore(change, stamps)) return
+    if (reading.unfinished && this.mayBeFinishedSoon(change, isQuiet)) return
+    this.judged(stamps)
+    if (reading.errors.length > 0) {
+      this.complain(reading.errors)
+      return
+    }
+    if (this.accept(value, path, files)) this.onChange()
+    this.host.lognotice(`config/relay-guard/${this.name} was read again and is in force (${this.hash})`)
+  }
+
+  private judged(stamps: Stamps): void {
+    this.stamps = stamps
+    this.change = undefined
+    this.removed = false
+  }
+
+  /** A file that nobody has watched yet, as it is named for the first time, has to be quiet for a while, too. */
+  private waitsForMore(change: Change, stamps: Stamps): boolean {
+    const isWatched = (file: string, stamp: string) =>
+      this.stamps.has(file) || change.files.has(file) || this.good.get(file)?.stamp === stamp
+    const more = [...stamps].filter(([file, stamp]) => !isWatched(file, stamp)).map(([file]) => file)
+    const now = this.watch.now()
+    if (more.length === 0 || now - change.since >= LONGEST_WAIT) return false
+    for (const file of more) change.files.add(file)
+    change.signature = this.signature(change)
+    change.quietSince = now
+    return true
+  }
+
+  private mayBeFinishedSoon(change: Change, wasQuiet: boolean): boolean {
+    const isQuiet = wasQuiet && this.signature(change) === change.signature
+    return !isQuiet && this.watch.now() - change.since < LONGEST_TRIES
+  }
+
+  private signature({ files }: Pick<Change, 'files'>): string {
+    return [...new Set([...this.stamps.keys(), ...files])].map(stampOf).join(' ')
+  }
+
+  /** An rm by mistake is not to turn all mail away, and what the defaults would say is not what was meant. */
+  private keepRemoved(): void {
+    const isNews = !this.removed
+    this.judged(new Map([...this.stamps.keys()].map((file) => [file, stampOf(file)])))
+    this.removed = true
+    if (isNews && cluster.isPrimary)
+      this.host.logerror(
+        `config/relay-guard/${this.name} was removed; what it said stays in force until Haraka is restarted`,
+      )
+  }
+
+  /** Puts it in force. False where it is what was in force before. */
+  private accept(value: T, path: string, files: Files): boolean {
+    const hash = createHash('sha256')
+    for (const [file, data] of files) hash.update(`${file}\0${data.length}\0`).update(data)
+    const digest = hash.digest('hex').slice(0, 12)
+    this.good = new Map(
+      [...files].map(([file, data]) => [file, { ...shapeOf(data), stamp: this.stamps.get(file) ?? '' }]),
+    )
+    this.path = path
+    keep(this.host, this.name, { path, files, stamps: this.stamps })
+    if (digest === this.hash) return false
+    this.value = value
+    this.hash = digest
+    this.inForce++
+    return true
+  }
+
+  /** Once a server: the master reads what its workers read. */
   private complain(errors: ConfigError[]): void {
-    for (const error of errors) this.plugin.logerror(printConfigError(error))
-    this.plugin.logerror(
+    if (!cluster.isPrimary) return
+    for (const error of errors) this.host.logerror(printConfigError(error))
+    this.host.logerror(
       `config/relay-guard/${this.name} has errors (${errors.length}); the last good configuration stays in force`,
     )
   }
 
   private get own(): string {
-    return join(harakaDir(), 'config', 'relay-guard', this.name)
+    return ownPath(harakaDir(), this.name)
   }
 
-  /** Begins to watch afresh. What changes while it is being read differs from its stamp, and is read again. */
-  private watchOwn(): Stamps {
-    this.stamps = new Map([[this.own, stampOf(this.own)]])
-    return this.stamps
+  /** The operator's file is watched also where the default is in force. */
+  private firstStamps(): Stamps {
+    return new Map([[this.own, stampOf(this.own)]])
   }
 }
-
-const endsInALine = (data: Buffer | undefined): boolean => data?.at(-1) === 0x0a
 
 const settings: Setting<unknown>[] = []
+const watched: Setting<unknown>[] = []
 
-function watch(setting: Setting<unknown>): void {
-  if (settings.push(setting) > 1) return
-  let busy = false
-  const look = async () => {
-    if (busy) return
-    busy = true
-    for (const each of settings) await each.poll().catch((error) => each.fail(error))
-    busy = false
-  }
-  setInterval(() => void look(), POLL_EVERY).unref()
+const everySecond: Watch = {
+  now: () => performance.now(),
+  start(setting) {
+    if (watched.push(setting) > 1) return
+    let busy = false
+    const pollAll = async () => {
+      if (busy) return
+      busy = true
+      for (const each of watched) await each.poll().catch((error) => each.fail(error))
+      busy = false
+    }
+    setInterval(() => void pollAll(), POLL_EVERY).unref()
+  },
 }
 
-/** A hash over all configurations in force in this process. */
+/** A hash over all configurations in force in this process, 12 hexadecimal digits. */
 export const configurationHash = (): string =>
   createHash('sha256')
     .update(settings.map((s) => `${s.name}:${s.hash}`).join())
     .digest('hex')
     .slice(0, 12)
-
-let refused = 0
-
-function refuse(plugin: Plugin, errors: ConfigError[]): void {
-  refused += errors.length
-  for (const error of errors) plugin.logcrit(printConfigError(error))
-}
-
-/**
- * Ends a plugin's `register`: stops Haraka where a file has errors, but only at the last of our lines in
- * config/plugins, so that the errors of all files are seen at once. Throws Error.
- */
-export function failStartOnErrors(plugin: Plugin): void {
-  if (refused === 0) return
-  const lines = (plugin.config.get('plugins', 'list') as string[] | undefined) ?? []
-  const ours = lines
-    .map((line) => line.replace(/^haraka-plugin-/, ''))
-    .filter((line) => line.startsWith('relay-guard/'))
-  if (ours.includes(plugin.name) && ours.at(-1) !== plugin.name) return
-  throw new Error(`config/relay-guard has errors (${refused}), listed above; Haraka does not start`)
-}

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path'
 import { type Fields, fieldsOf, knownSections, parseDuration } from '../ini/fields'
+import type { FileError } from '../ini/files'
 import { parseIni } from '../ini/parse'
 import type { Reading } from '../ini/reading'
 import { parseHostPort } from '../net/host-port'
@@ -53,7 +54,7 @@ export function readRedis({ sections, errors, open }: Reading): RedisConfig {
 function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   const own: Record<string, string> = {}
   for (const key of ENDPOINT) if (redis.text(key) !== '') own[key] = redis.text(key)
-  const haraka = readHarakaFile(open)
+  const haraka = readHarakaFile(redis, open)
   // A place given here is not led elsewhere by a way to name it that the other file uses.
   const place = ['host', 'port', 'path', 'url'].some((key) => own[key] !== undefined)
   if (place)
@@ -73,12 +74,14 @@ function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   }
 }
 
-/** Haraka's file as its own reader takes it, which knows no errors; a missing one says nothing. */
-function readHarakaFile(open: Reading['open']): Record<string, Record<string, string>> {
+/** Haraka's file as its own reader takes it, which knows no errors; one that was never there says nothing. */
+function readHarakaFile(redis: Fields, open: Reading['open']): Record<string, Record<string, string>> {
   let text: string
   try {
     text = open(join(harakaDir(), HARAKA_FILE)).toString('utf8')
-  } catch {
+  } catch (error) {
+    const { message, state } = error as FileError
+    if (state !== 'missing') redis.wrong('', `${HARAKA_FILE} ${message}`)
     return {}
   }
   return Object.fromEntries(

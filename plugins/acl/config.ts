@@ -2,8 +2,9 @@
 
 import type { Rule } from '../../core/decision'
 import { type Fields, fieldsOf, knownSections } from '../../core/ini/fields'
+import { isEmpty } from '../../core/ini/files'
 import type { IniSection } from '../../core/ini/parse'
-import type { Reading } from '../../core/ini/reading'
+import { EMPTY, type Reading } from '../../core/ini/reading'
 import { parseHostPort } from '../../core/net/host-port'
 import { formatIp, parseIp, parseV6 } from '../../core/net/ip'
 import { PrefixTable, PrefixTableBuilder } from '../../core/net/prefix-table'
@@ -95,13 +96,16 @@ function* readFile(
   const wrong = (text: string) => errors.push({ file: FILE, section: 'files', key: path, text })
   let lines = 0
   try {
-    const found = yield* entries(open(path), (line, entry) => {
+    const data = open(path)
+    // Downloads that failed leave such files, and an empty [never] would let everybody relay who logs in.
+    if (isEmpty(data)) throw new Error(EMPTY)
+    const found = yield* entries(data, (line, entry) => {
       lines = line
       builder.add(parsePrefix(entry), base + line)
     })
     for (const text of found) wrong(text)
   } catch (error) {
-    wrong(`cannot be read: ${(error as Error).message}`)
+    wrong((error as Error).message)
   }
   return lines
 }

@@ -121,7 +121,7 @@ function readHostList({ open, errors }: Reading, domains: DomainTable): void {
   try {
     text = open(join(harakaDir(), 'config', 'host_list')).toString('utf8')
   } catch (error) {
-    wrong('', `cannot be read: ${(error as Error).message}`)
+    wrong('', (error as Error).message)
   }
   for (const [index, raw] of text.split(/\r?\n/).entries()) {
     const line = raw.replace(/[#;].*$/, '').trim()

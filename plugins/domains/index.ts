@@ -2,7 +2,8 @@
 // See docs/domains.md.
 import { registerCommon } from '../../core/haraka/shared-hooks'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
-import { failStartOnErrors, Setting } from '../../core/ini/reload'
+import { Setting } from '../../core/ini/reload'
+import { failStartOnErrors } from '../../core/ini/start-errors'
 import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { registry } from '../../core/registry'

@@ -1,10 +1,11 @@
 // Run as a process of its own: how plugins start with the files of a directory, and a worker with a broken one.
 import cluster from 'node:cluster'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Plugin } from '../../core/haraka/types'
-import { failStartOnErrors, Setting } from '../../core/ini/reload'
+import { Setting } from '../../core/ini/reload'
+import { failStartOnErrors } from '../../core/ini/start-errors'
 import { runAtOnce } from '../../core/time-slices'
 import { readAcl } from '../../plugins/acl/config'
 import { classify } from '../../plugins/acl/policy'
@@ -46,13 +47,23 @@ function twoBrokenFiles(config: string) {
   }
 }
 
+/** Two workers, one after the other, with a list of a million entries: more than a pipe or a variable holds. */
 function master(config: string, dir: string) {
-  writeFileSync(join(dir, 'list.txt'), '198.51.100.1\n')
+  const list = Array.from({ length: 1_000_000 }, (_, i) => `203.${i >> 16}.${(i >> 8) & 255}.${i & 255}`)
+  writeFileSync(join(dir, 'list.txt'), `198.51.100.1\n${list.join('\n')}\n`)
   writeFileSync(join(config, 'acl.ini'), `[relay]\n192.0.2.1\n[files]\nrelay[] = ${join(dir, 'list.txt')}\n`)
   const { hash } = aclOf(pluginOf('relay-guard/acl'))
   writeFileSync(join(config, 'acl.ini'), '[realy]\n')
   rmSync(join(dir, 'list.txt'))
-  cluster.fork({ HASH: hash }).once('exit', () => rmSync(dir, { recursive: true, force: true }))
+  const ours = (name: string) => name.startsWith(`relay-guard-${process.pid}-`)
+  const left = () =>
+    [tmpdir(), '/dev/shm'].filter(existsSync).flatMap((each) => readdirSync(each).filter(ours))
+  cluster.fork({ HASH: hash }).once('exit', () =>
+    cluster.fork({ HASH: hash }).once('exit', () => {
+      console.log(`left in the temp directory: ${left().join() || 'none'}`)
+      rmSync(dir, { recursive: true, force: true })
+    }),
+  )
 }
 
 function worker() {

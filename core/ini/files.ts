@@ -1,0 +1,70 @@
+// Files as they are on disk: whole or not at all.
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
+
+/** Why a file cannot be used, as the end of a config error: `cannot be read: …`. */
+export class FileError extends Error {
+  constructor(
+    message: string,
+    /** `missing`: there is none. `unfinished`: somebody seems to be writing it right now. */
+    readonly state?: 'missing' | 'unfinished',
+  ) {
+    super(message)
+  }
+}
+
+/** Differs whenever the file, or what it says, may differ: `missing`, or numbers; for an unreadable one the reason. */
+export function stampOf(path: string): string {
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false, bigint: true })
+    return stat ? printStat(stat) : 'missing'
+  } catch (error) {
+    return String(error)
+  }
+}
+
+interface Stat {
+  ino: bigint
+  size: bigint
+  mtimeNs: bigint
+  ctimeNs: bigint
+}
+
+const printStat = ({ ino, size, mtimeNs, ctimeNs }: Stat): string => [ino, size, mtimeNs, ctimeNs].join(':')
+
+/** The bytes of a regular file. Throws FileError where it is none, cannot be read, or changes while it is read. */
+export function readWhole(path: string): Buffer {
+  let fd: number | undefined
+  try {
+    // Opening a FIFO that nobody writes to would stop the process.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    const before = fstatSync(fd, { bigint: true })
+    if (!before.isFile()) throw new FileError('cannot be read: it is not a regular file')
+    const data = readFileSync(fd)
+    if (printStat(fstatSync(fd, { bigint: true })) !== printStat(before))
+      throw new FileError('cannot be read: it changes while it is read', 'unfinished')
+    return data
+  } catch (error) {
+    if (error instanceof FileError) throw error
+    const { code, message } = error as NodeJS.ErrnoException
+    throw new FileError(`cannot be read: ${message}`, code === 'ENOENT' ? 'missing' : undefined)
+  } finally {
+    if (fd !== undefined) closeSync(fd)
+  }
+}
+
+/** What is remembered of a file in force; its text is not, for a list may be large. */
+export interface Shape {
+  empty: boolean
+  endsInALine: boolean
+}
+
+const SPACE = new Set([...'\t\n\v\f\r '].map((char) => char.charCodeAt(0)))
+
+/** True where nothing but white space stands in it; a comment is something. */
+export function isEmpty(data: Buffer): boolean {
+  const start = data.subarray(0, 3).equals(Buffer.from('\ufeff')) ? 3 : 0
+  return data.subarray(start).every((byte) => SPACE.has(byte))
+}
+
+/** Whether it is empty, and whether its last line has an end. */
+export const shapeOf = (data: Buffer): Shape => ({ empty: isEmpty(data), endsInALine: data.at(-1) === 0x0a })
