@@ -245,7 +245,7 @@ describe('who a client is', () => {
 
 describe('what is said at connect', () => {
   it('closes on the rejected, with the label, and lets the others in', () => {
-    const { ask } = acl(SAMPLE, { '/etc/haraka/drop.txt': '' })
+    const { ask } = acl(SAMPLE, { '/etc/haraka/drop.txt': '# nobody\n' })
     const rejected = judgeConnection(ask('203.0.113.8'), '203.0.113.8')
     assert.deepEqual(
       [rejected?.code, rejected?.status, rejected?.text, rejected?.close],

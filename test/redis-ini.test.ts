@@ -10,7 +10,8 @@ import { type RedisConfig, readRedis } from '../core/redis/config'
 function read(own: string, haraka?: string): { value: RedisConfig; errors: string[] } {
   const errors: ConfigError[] = []
   const open = (path: string) => {
-    if (haraka === undefined || !path.endsWith(join('config', 'redis.ini'))) throw new FileError('cannot be read: ENOENT', 'missing')
+    if (haraka === undefined || !path.endsWith(join('config', 'redis.ini')))
+      throw new FileError('cannot be read: ENOENT', 'missing')
     return Buffer.from(haraka)
   }
   const value = readRedis({ sections: parseIni('redis.ini', own, errors), errors, open })

@@ -1,6 +1,7 @@
 // Ini files with errors: Haraka does not start with them, and a running one keeps the last good configuration.
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -148,6 +149,7 @@ describe('at the start', () => {
       for (const line of lines)
         assert.equal(output.split('\n').filter((l) => line.test(l)).length, 1, `${line}\n${output}`)
       assert.doesNotMatch(output, /istening on/)
+      assert.doesNotMatch(output, /^.*CRIT.* at .*\.js/m, 'and without a stack')
     }
   })
 
@@ -182,12 +184,21 @@ for (const error of errors) {
 /** A Haraka of its own for the tests of this group, which follow each other. */
 function running(nodes = 0): () => Haraka {
   let haraka: Haraka
+  // Of this Haraka alone. Next hops' passwords are in its files: no copy is there, so none is left however it ends.
+  const temp = mkdtempSync(join(tmpdir(), 'relay-guard-temp-'))
+  const left = () => [
+    ...readdirSync(temp),
+    ...readdirSync('/dev/shm').filter((name) => name.startsWith(`relay-guard-${haraka.pid}-`)),
+  ]
   before(async () => {
-    haraka = await startHaraka({ plugins, files: files(), nodes })
+    haraka = await startHaraka({ plugins, files: files(), nodes, env: { TMPDIR: temp } })
   })
+  test(`keeps no copy of a file with passwords, with ${nodes} workers`, () => assert.deepEqual(left(), []))
   after(async () => {
     await haraka?.stop()
+    assert.deepEqual(left(), [])
     assert.deepEqual(haraka?.failures(), [])
+    rmSync(temp, { recursive: true, force: true })
   })
   return () => haraka
 }
@@ -252,7 +263,18 @@ describe('while it runs', { concurrency: true }, () => {
     test('that has become a directory changes nothing', async () => {
       rmSync(path(haraka(), 'acl.ini'))
       mkdirSync(path(haraka(), 'acl.ini'))
-      await sleep(7000)
+      await haraka().waitForLog(/acl\.ini: cannot be read: it is not a regular file/, soon)
+      await stillGood(haraka())
+    })
+
+    test('that is removed changes nothing, and one line says so', async () => {
+      rmSync(path(haraka(), 'acl.ini'), { recursive: true })
+      rmSync(path(haraka(), 'domains.ini'))
+      await haraka().waitForLog(
+        /config\/relay-guard\/acl\.ini was removed; .*until Haraka is restarted/,
+        soon,
+      )
+      await haraka().waitForLog(/domains\.ini was removed/, soon)
       await stillGood(haraka())
     })
   })
@@ -285,6 +307,10 @@ describe('while it runs', { concurrency: true }, () => {
         4,
         'each is forked again once',
       )
+      const errors = haraka()
+        .output()
+        .match(/acl\.ini \[relay\] 0\.0\.0\.0\/33: /g)
+      assert.equal(errors?.length, 1, 'an error is logged once a server, not once a process')
       for (let round = 0; round < 8; round++) {
         await stillGood(haraka())
         assert.equal(await rcpt(haraka(), '127.33.0.1', 'v@victim.example'), 250)
