@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import type { Party } from '../core/party'
 import { readAuth } from '../plugins/auth/config'
 import { identity, namesOf } from '../plugins/auth/identity'
 import { makeHash, parseHash, verify } from '../plugins/auth/passwords'
@@ -223,7 +224,15 @@ describe('an authenticated user', () => {
 
 describe('AUTH', () => {
   const refused = (protectedNow: boolean, inTransaction: boolean, loggedIn: boolean) => {
-    const decision = refuseAuth({ protected: protectedNow, inTransaction, loggedIn })
+    const party: Party = {
+      ip: '203.0.113.9',
+      tls: protectedNow,
+      classification: { class: 'nobody' },
+      mayRelay: loggedIn,
+      senderSpf: 'no',
+      ...(loggedIn && { user: 'alice' }),
+    }
+    const decision = refuseAuth(read('[main]\n').value, party, inTransaction)
     return decision && `${decision.code} ${decision.status}`
   }
   it('is taken once, over TLS, outside of a transaction (RFC 4954)', () => {

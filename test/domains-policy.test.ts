@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Rule } from '../core/decision'
-import { senderSpfPass } from '../core/haraka/spf-result'
+import { senderSpf } from '../core/haraka/spf-result'
+import type { Party } from '../core/party'
 import { readDomains } from '../plugins/domains/config'
-import { deliveryChoiceOf } from '../plugins/domains/hooks/transaction'
-import { type Author, judgeFrom, judgeRecipient, judgeSender } from '../plugins/domains/policy/recipient'
+import type { Path } from '../plugins/domains/policy/address-features'
+import { judgeRecipient } from '../plugins/domains/policy/recipient'
+import { deliveryChoiceOf } from '../plugins/domains/policy/route-choice'
+import { judgeFrom, judgeSender } from '../plugins/domains/policy/sender'
 import { addressOf, connectionOf } from './support/connection'
 import { readText } from './support/reading'
 
@@ -15,7 +18,9 @@ const read = (text: string) =>
     readDomains(reading, { ownListener: () => false, hostName: 'mx' }),
   ).value
 
-const config = read(`[ours.example]
+const config = read(`[main]
+spoof_allowed[] = 192.0.2.77
+[ours.example]
 ${HOP}
 [sub.example]
 ${HOP}
@@ -32,6 +37,24 @@ routing_characters = allow
 delivery = plugin
 `)
 
+const STRANGER: Party = {
+  ip: '203.0.113.9',
+  tls: false,
+  classification: { class: 'nobody' },
+  mayRelay: false,
+  senderSpf: 'no',
+}
+
+/** A client that may relay, or one in [never], by these lines. */
+const clientOf = ({ relay, never }: { relay?: Rule; never?: Rule }): Party => ({
+  ...STRANGER,
+  ...(relay && { classification: { class: 'relay', rule: relay }, mayRelay: true, relayRule: relay }),
+  ...(never && { classification: { class: 'never', rule: never } }),
+})
+
+const judgeFor = (in_: typeof config, address: Path, lines: { relay?: Rule; never?: Rule }) =>
+  judgeRecipient(in_, address, clientOf(lines))
+
 const RELAY: Rule = { file: 'acl.ini', section: 'relay', key: '10.0.0.0/8' }
 
 /** The outcome for a path as in RCPT TO; 501 is Haraka's own answer to what is none. */
@@ -42,7 +65,7 @@ function rcpt(path: string, rule?: Rule, in_ = config): string {
   } catch {
     return '501'
   }
-  const { accepted, refused } = judgeRecipient(in_, address, rule ? { relay: rule } : {})
+  const { accepted, refused } = judgeFor(in_, address, rule ? { relay: rule } : {})
   const { code, status, outcome } = accepted?.decision ?? refused!
   return `${code} ${status} ${outcome}`
 }
@@ -143,7 +166,7 @@ describe('a recipient of a client that may not relay', () => {
   it('without a domain is postmaster or nobody, and nobody where no domain is ours', () => {
     assert.equal(rcpt('<postmaster>', undefined, read('[main]\n')), '550 5.1.1 recipient.no-domain')
     assert.equal(rcpt('<postmaster>', RELAY, read('[main]\n')), '550 5.1.1 recipient.no-domain')
-    const nobody = judgeRecipient(config, { user: 'bob', host: '', original: '<bob>' }, { relay: RELAY })
+    const nobody = judgeFor(config, { user: 'bob', host: '', original: '<bob>' }, { relay: RELAY })
     assert.equal(`${nobody.refused?.code} ${nobody.refused?.status}`, '550 5.1.3')
   })
 
@@ -160,7 +183,7 @@ describe('a recipient of a client that may not relay', () => {
       'ours.example%',
       'ours.example/x',
     ]) {
-      const { refused } = judgeRecipient(config, { user: 'a', host, original: '<a>' }, {})
+      const { refused } = judgeFor(config, { user: 'a', host, original: '<a>' }, {})
       assert.equal(refused?.code, 550, host.slice(0, 20))
       assert.ok(Buffer.byteLength(refused.text) < 400)
     }
@@ -180,7 +203,7 @@ describe('a recipient of a client that may not relay', () => {
         ),
         fc.constantFrom('ours.example', 'gateway.example'),
         (user, host) => {
-          const { accepted } = judgeRecipient(config, { user, host, original: `<${user}@${host}>` }, {})
+          const { accepted } = judgeFor(config, { user, host, original: `<${user}@${host}>` }, {})
           if (!accepted) return
           const inner = /^".*"$/s.test(user) ? user.slice(1, -1).replace(/\\(.)/gs, '$1') : user
           assert.doesNotMatch(inner.normalize('NFKC'), /[@,]/)
@@ -194,12 +217,9 @@ describe('a recipient of a client that may not relay', () => {
 describe('a recipient of a client in [never]', () => {
   it('is denied by the line that says never, and taken in our domains', () => {
     const never = { file: 'acl.ini', section: 'never', key: '198.51.100.0/24' }
-    const { refused } = judgeRecipient(config, addressOf('<a@other.example>'), { never })
+    const { refused } = judgeFor(config, addressOf('<a@other.example>'), { never })
     assert.deepEqual([refused?.code, refused?.status, refused?.rule], [550, '5.7.1', never])
-    assert.equal(
-      judgeRecipient(config, addressOf('<a@ours.example>'), { never }).accepted?.decision.code,
-      250,
-    )
+    assert.equal(judgeFor(config, addressOf('<a@ours.example>'), { never }).accepted?.decision.code, 250)
   })
 })
 
@@ -221,9 +241,28 @@ describe('a recipient of a client that may relay', () => {
     it(`${path} gets ${outcome}`, () => assert.equal(rcpt(path, RELAY), outcome))
 })
 
-const STRANGER: Author = { mayRelay: false, allowed: false, own: false, spfPass: undefined }
-const sender = (path: string, author: Partial<Author> = {}, in_ = config) => {
-  const decision = judgeSender(in_, addressOf(path), { ...STRANGER, ...author })
+/** What is known of who wrote a sender. `spfPass`: the domain that SPF passed for MAIL FROM. */
+interface Author {
+  mayRelay?: boolean
+  allowed?: boolean
+  own?: boolean
+  spfPass?: string
+}
+
+const partyBy = (
+  { mayRelay = false, allowed, spfPass }: Author,
+  mailFrom: { user: string; host: string },
+) => ({
+  ...STRANGER,
+  mayRelay,
+  sender: mailFrom,
+  ...(allowed && { ip: '192.0.2.77' }),
+  senderSpf: spfPass && spfPass === mailFrom.host ? ('pass' as const) : ('no' as const),
+})
+
+const sender = (path: string, author: Author = {}, in_ = config) => {
+  const address = addressOf(path)
+  const decision = judgeSender(in_, address, partyBy(author, address), () => author.own === true)
   return decision && `${decision.code} ${decision.outcome}`
 }
 
@@ -278,11 +317,12 @@ describe('From: in one of our domains', () => {
   const strict = read(
     `[main]\nanti_spoof_from = reject\n[ours.example]\n${HOP}\n[sub.example]\n${HOP}\nsubdomains = true\n`,
   )
-  const from = (hosts: string[], author: Partial<Author> = {}) =>
+  const from = (hosts: string[], author: Author = {}) =>
     judgeFrom(
       strict,
       hosts.map((host) => ({ user: 'boss', host })),
-      { ...STRANGER, ...author },
+      partyBy(author, { user: 'x', host: author.spfPass ?? 'other.example' }),
+      () => false,
     )?.code
 
   it('by a stranger is refused, wherever it stands among others', () => {
@@ -305,7 +345,7 @@ describe('From: in one of our domains', () => {
 
   it('is tagged by default', () => {
     assert.equal(
-      judgeFrom(config, [{ user: 'a', host: 'ours.example' }], STRANGER)?.outcome,
+      judgeFrom(config, [{ user: 'a', host: 'ours.example' }], STRANGER, () => false)?.outcome,
       'from.forged-tagged',
     )
   })
@@ -315,10 +355,10 @@ describe('an SPF pass', () => {
   const pass = (result: Record<string, unknown>, mail = '<a@ours.example>') => {
     const connection = connectionOf()
     connection.begin(mail).results.add({ name: 'spf' }, result)
-    return senderSpfPass(connection)
+    return senderSpf(connection)
   }
   it('is one of MAIL FROM in this transaction', () => {
-    assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: 'ours.example' }), 'ours.example')
+    assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: 'ours.example' }), 'pass')
     for (const result of [
       { scope: 'helo', result: 'Pass', domain: 'ours.example' },
       { scope: 'mfrom', result: 'SoftFail', domain: 'ours.example' },
@@ -327,25 +367,25 @@ describe('an SPF pass', () => {
       { result: 'Pass', domain: 'ours.example' },
       { pass: 'ours.example' },
     ])
-      assert.equal(pass(result), undefined, JSON.stringify(result))
-    assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: '' }, '<>'), undefined)
-    assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: '' }, '<postmaster>'), undefined)
+      assert.equal(pass(result), 'no', JSON.stringify(result))
+    assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: '' }, '<>'), 'no')
+    assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: '' }, '<postmaster>'), 'no')
   })
 
   it('of HELO, on the connection, or of the transaction before does not count', () => {
     const connection = connectionOf()
-    assert.equal(senderSpfPass(connection), undefined)
+    assert.equal(senderSpf(connection), 'no')
     connection.results.add({ name: 'spf' }, { scope: 'mfrom', result: 'Pass', domain: 'ours.example' })
     connection.begin('<a@ours.example>')
-    assert.equal(senderSpfPass(connection), undefined)
+    assert.equal(senderSpf(connection), 'no')
     connection.transaction?.results.add(
       { name: 'spf' },
       { scope: 'mfrom', result: 'Pass', domain: 'ours.example' },
     )
-    assert.equal(senderSpfPass(connection), 'ours.example')
+    assert.equal(senderSpf(connection), 'pass')
     connection.end()
     connection.begin('<a@ours.example>')
-    assert.equal(senderSpfPass(connection), undefined)
+    assert.equal(senderSpf(connection), 'no')
   })
 })
 

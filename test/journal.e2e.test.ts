@@ -5,28 +5,11 @@ import { startHaraka } from './support/haraka'
 import { RedisServer, until } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 
-const journalOn = `
-const core = (name) => require(process.env.HARAKA + '/node_modules/haraka-plugin-relay-guard/core/' + name + '.js')
-let journal
-exports.register = function () {
-  const redis = new (core('settings').Setting)(this, 'redis.ini', { read: core('redis-ini').readRedis })
-  journal = new (core('journal').Journal)({
-    settings: redis.value,
-    stream: () => redis.value.log,
-    state: () => ({ version: '0.1.0', store: 'redis', connections: 0, configuration: core('settings').configurationHash() }),
-    log: (line) => this.logwarn(line),
-  })
-  core('decision').onDecision((decision) => journal.note(decision))
-}
-exports.shutdown = () => journal.close()
-`
-
 test('decisions of acl, auth and domains reach Redis, with the id and the rule of the reply', async () => {
   const redis = await RedisServer.start()
   const client = redis.client()
   const haraka = await startHaraka({
-    plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains', 'journal_on'],
-    localPlugins: { journal_on: journalOn },
+    plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains'],
     files: {
       'redis.ini': `[server]\nhost=127.0.0.1\nport=${redis.port}\n`,
       'relay-guard/redis.ini': '[redis]\nprefix = mx:\n',

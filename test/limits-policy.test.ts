@@ -5,17 +5,11 @@ import { parseIni } from '../core/ini/parse'
 import type { Step } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory-store'
 import { type Verdict as Said, verdictOf } from '../core/limiter/result'
+import type { Mailbox, Party as WholeParty } from '../core/party'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
-import { failedLogin, loggedIn, loggingIn } from '../plugins/limits/policy/failed-logins'
-import {
-  addressing,
-  connecting,
-  ending,
-  mailing,
-  type Plan,
-  refusing,
-  stepOf,
-} from '../plugins/limits/policy/plan'
+import * as logins from '../plugins/limits/policy/failed-logins'
+import * as plans from '../plugins/limits/policy/plan'
+import { type Plan, stepOf } from '../plugins/limits/policy/plan'
 import {
   anotherRecipient,
   blocked,
@@ -25,8 +19,40 @@ import {
   tooManyErrors,
   type Verdict,
 } from '../plugins/limits/policy/verdict'
-import type { Party } from '../plugins/limits/subjects'
 import { pick, randomFrom } from './support/random'
+
+/** What limits reads of a party, and the recipient that is asked about. */
+interface Party {
+  ip: string
+  relay: boolean
+  user?: string
+  sender?: Mailbox
+  believed?: boolean
+  recipient?: Mailbox
+}
+
+const whole = ({ relay, believed, recipient: _, ...known }: Party): WholeParty => ({
+  ...known,
+  tls: false,
+  classification: { class: relay ? 'relay' : 'nobody' },
+  mayRelay: relay,
+  senderSpf: believed ? 'pass' : 'no',
+})
+
+const connecting = (config: LimitsConfig, party: Party, id: string) =>
+  plans.connecting(config, whole(party), id)
+const mailing = (config: LimitsConfig, party: Party, size?: number) =>
+  plans.mailing(config, whole(party), size)
+const addressing = (config: LimitsConfig, party: Party) =>
+  plans.addressing(config, whole(party), party.recipient ?? { user: '', host: '' })
+const ending = (config: LimitsConfig, party: Party, bytes: number, domains: string[]) =>
+  plans.ending(config, whole(party), bytes, domains)
+const refusing = (config: LimitsConfig, party: Party, cost: number) =>
+  plans.refusing(config, whole(party), cost)
+const loggingIn = (config: LimitsConfig, party: Party) => logins.loggingIn(config, whole(party))
+const failedLogin = (config: LimitsConfig, party: Party, known: boolean) =>
+  logins.failedLogin(config, whole(party), known)
+const loggedIn = ({ user, ...party }: Party & { user: string }) => logins.loggedIn({ ...whole(party), user })
 
 const START = 1_800_000_000_000
 const BY = 'host/1'

@@ -2,17 +2,21 @@ import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
-  type Classification,
   classificationOf,
   mayRelay,
-  relayRule,
-  setClassifier,
+  relayRuleOf as relayRule,
   takeOverRelaying,
   userOf,
 } from '../core/haraka/relaying'
+import { registry } from '../core/registry'
+import type { Classification, Client } from '../core/relay-right'
 import { connectionOf, pluginOf, type TestConnection } from './support/connection'
 
 takeOverRelaying(pluginOf().plugin)
+let generation = 1
+const setClassifier = (classify: (client: Client) => Classification) => {
+  registry.acl = { classify, generation: () => generation }
+}
 const rule = { file: 'acl.ini', section: 'relay', key: '192.0.2.1' }
 
 /** A connection from an address that the ACL has put in a class. */
@@ -216,5 +220,38 @@ describe('whatever happens in whatever order', () => {
         }
       }),
     )
+  })
+})
+
+describe('a reload of acl.ini', () => {
+  const stages: [Classification['class'], boolean, boolean][] = [
+    ['relay', true, true],
+    ['never', false, false],
+    ['nobody', false, true],
+    ['reject', false, false],
+    ['relay', true, true],
+  ]
+  it('holds for an open connection at once, also inside a transaction, and leaves its login alone', () => {
+    const anonymous = client('nobody')
+    const user = connectionOf({ remoteAddress: '192.0.2.1' })
+    login(user)
+    anonymous.begin('<a@b.example>')
+    user.begin('<a@b.example>')
+    for (const [kind, without, withLogin] of stages) {
+      generation++
+      setClassifier(() => (kind === 'nobody' ? { class: kind } : { class: kind, rule }))
+      assert.deepEqual([mayRelay(anonymous), anonymous.relaying], [without, without], kind)
+      assert.deepEqual([mayRelay(user), user.relaying, userOf(user)], [withLogin, withLogin, 'alice'], kind)
+      assert.equal(classificationOf(anonymous).class, kind)
+    }
+  })
+
+  it('does not bring back a right that another plugin took away for this transaction', () => {
+    const connection = client('nobody')
+    login(connection)
+    connection.begin('<a@b.example>')
+    connection.relaying = false
+    generation++
+    assert.equal(mayRelay(connection), false)
   })
 })

@@ -1,29 +1,19 @@
-// Who may relay: the one place that says so. Haraka's flag `connection.relaying` becomes a view of it, so that core,
-// the queue, SPF, DKIM and delay_deny all read the same answer, whatever another plugin writes, in whatever order.
+// Haraka's flag `connection.relaying` as a view of the right to relay, so that core, the queue, SPF, DKIM and delay_deny
+// all read the same answer, whatever another plugin writes, in whatever order.
 import type { Rule } from '../decision'
+import { registry } from '../registry'
+import { type Classification, type Client, mayRelay as isRight, relayRule } from '../relay-right'
 import type { Connection, Plugin, Transaction } from './types'
 
-/** What the ACL says of a client. `nobody`: nothing in particular. */
-export interface Classification {
-  class: 'reject' | 'never' | 'relay' | 'nobody'
-  rule?: Rule
-  /** The operator's own words about the entry. */
-  label?: string
-}
-
-export interface Client {
-  ip: string
-  /** After XCLIENT without DESTADDR and DESTPORT: undefined. */
-  localIp: string | undefined
-  localPort: number | undefined
-}
-
 interface State {
-  /** What these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
+  /** Whom these rights were found for; XCLIENT and PROXY change it, and all starts afresh. */
   subject: Subject
   classification: Classification
-  /** A right set from outside a transaction: by AUTH, or by another plugin for this client. */
+  /** The generation of acl.ini that `classification` came from. */
+  generation: number
+  /** A right set outside of a transaction: by AUTH, or by another plugin for this client. */
   granted: boolean
+  /** An attempt to set the right inside a transaction was logged. */
   ignored: boolean
 }
 
@@ -34,14 +24,8 @@ interface Subject extends Client {
 
 const NOBODY: Classification = { class: 'nobody' }
 const states = new WeakMap<Connection, State>()
-let classify: (client: Client) => Classification = () => NOBODY
 
-/** How the acl plugin makes itself known; without it every client is nobody in particular. */
-export function setClassifier(classifier: (client: Client) => Classification): void {
-  classify = classifier
-}
-
-/** Another plugin took the right away for one transaction: that counts. */
+/** Transactions for which another plugin took the right away: that counts. */
 const revoked = new WeakSet<Transaction>()
 
 /**
@@ -71,27 +55,22 @@ export function takeOverRelaying(plugin: Plugin): void {
 /** True where this client may send mail to domains that are not ours. In doubt false. */
 export function mayRelay(connection: Connection): boolean {
   const { classification, granted } = stateOf(connection)
-  if (connection.transaction && revoked.has(connection.transaction)) return false
-  if (classification.class === 'never' || classification.class === 'reject') return false
-  return classification.class === 'relay' || granted
+  const { transaction } = connection
+  return isRight({ classification, granted, revoked: transaction !== null && revoked.has(transaction) })
 }
 
-/** What acl.ini says of this client. */
+/** What acl.ini, as it is in force now, says of this client. */
 export const classificationOf = (connection: Connection): Classification => stateOf(connection).classification
 
-/** The user who logged in since the last XCLIENT or PROXY, as he wrote his name; also for a client in [never]. */
+/** The user who logged in since the last XCLIENT or PROXY, as the client wrote the name; of a client in [never], too. */
 export function userOf(connection: Connection): string | undefined {
   const { granted } = stateOf(connection)
   return granted && connection.notes.auth_user ? connection.notes.auth_user : undefined
 }
 
 /** Which line gives the right to relay. */
-export function relayRule(connection: Connection): Rule {
-  const { rule } = classificationOf(connection)
-  if (rule) return rule
-  if (userOf(connection)) return { file: 'AUTH', section: 'user', key: userOf(connection) ?? '' }
-  return { file: 'config/plugins', section: 'another plugin', key: 'relaying' }
-}
+export const relayRuleOf = (connection: Connection): Rule =>
+  relayRule(classificationOf(connection), userOf(connection))
 
 /** Forgets login and rights, as after XCLIENT or PROXY: they were another client's. */
 function forgetRights(connection: Connection): State {
@@ -101,11 +80,19 @@ function forgetRights(connection: Connection): State {
   return begin(connection)
 }
 
+/** Finds the client's class anew where acl.ini has changed since; login and rights given by others stay. */
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
   if (!state) return begin(connection)
-  return isSame(state.subject, connection) ? state : forgetRights(connection)
+  if (!isSame(state.subject, connection)) return forgetRights(connection)
+  const { generation, classify } = registry.acl ?? NO_ACL
+  if (state.generation === generation()) return state
+  state.classification = classify(state.subject)
+  state.generation = generation()
+  return state
 }
+
+const NO_ACL = { generation: () => 0, classify: () => NOBODY }
 
 const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean =>
   subject.ip === remote.ip &&
@@ -117,7 +104,14 @@ const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean 
 function begin(connection: Connection): State {
   const { uuid, remote, local } = connection
   const subject = { uuid, ip: remote.ip, port: remote.port, localIp: local.ip, localPort: local.port }
-  const state = { subject, classification: classify(subject), granted: false, ignored: false }
+  const { generation, classify } = registry.acl ?? NO_ACL
+  const state = {
+    subject,
+    classification: classify(subject),
+    generation: generation(),
+    granted: false,
+    ignored: false,
+  }
   states.set(connection, state)
   return state
 }

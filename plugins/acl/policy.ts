@@ -1,7 +1,7 @@
 // Who a client is: reject beats never, never beats relay and listener.
 import type { Decision } from '../../core/decision'
-import type { Classification, Client } from '../../core/haraka/relaying'
 import { formatIp, parseIp } from '../../core/net/ip'
+import type { Classification, Client } from '../../core/relay-right'
 import type { AclConfig, AclList } from './config'
 
 export function classify(config: AclConfig, client: Client): Classification {

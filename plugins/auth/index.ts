@@ -2,34 +2,33 @@
 
 import type { Decision } from '../../core/decision'
 import { endAuthDialogue } from '../../core/haraka/auth-notes'
-import { userOf } from '../../core/haraka/relaying'
+import { partyOf } from '../../core/haraka/party-of'
 import { answer, guarded, record } from '../../core/haraka/reply'
-import { registerCommon } from '../../core/haraka/shared-hooks'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
-import { failStartOnErrors } from '../../core/ini/start-errors'
+import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
 import { clean } from '../../core/text'
 import { type AuthConfig, readAuth } from './config'
 import { identity, namesOf } from './identity'
 import { verify } from './passwords'
-import { notYours, ownsSender, refuseAuth } from './policy'
+import { isProtected, notYours, ownsSender, refuseAuth } from './policy'
 
 let auth: Setting<AuthConfig>
 
 const realm = (): string | undefined => auth.value.realm || registry.firstDomain?.()
 
 export function register(this: Plugin & { inherits(name: string): void }): void {
-  registerCommon(this)
+  prepare(this)
   auth = new Setting(this, 'auth.ini', { read: readAuth })
   registry.identity = (user) => identity(user, realm())
   registry.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
   this.inherits('auth/auth_base')
-  this.register_hook('unrecognized_command', 'auth_command', -100)
-  this.register_hook('capabilities', 'offer', 100)
-  this.register_hook('mail', 'own_sender', -90)
-  this.register_hook('rcpt', 'own_sender_again', -90)
-  failStartOnErrors(this)
+  registerHooks(this)
+}
+
+export function shutdown(): void {
+  shutdownPlugin()
 }
 
 /** auth_base would keep the password in the connection's notes. */
@@ -37,7 +36,7 @@ export const blankout_password = true
 
 /** Takes AUTH out of the EHLO answer where it would not be taken anyway. */
 export function offer(this: Plugin, next: Next, connection: Connection): void {
-  if (!protectedFrom(connection)) {
+  if (!isProtected(auth.value, partyOf(connection))) {
     connection.capabilities = (connection.capabilities ?? []).filter((line) => !/^AUTH\b/i.test(line))
   }
   next()
@@ -51,11 +50,7 @@ export const auth_command = guarded(function (this, next, connection, params: st
     endAuthDialogue(connection)
     return connection.respond(501, '5.7.0 AUTH was cancelled', () => next(OK))
   }
-  const refusal = refuseAuth({
-    protected: protectedFrom(connection),
-    inTransaction: connection.transaction !== null,
-    loggedIn: userOf(connection) !== undefined,
-  })
+  const refusal = refuseAuth(auth.value, partyOf(connection), connection.transaction !== null)
   if (!refusal) return next()
   endAuthDialogue(connection)
   answer(this, next, connection, refusal)
@@ -72,21 +67,16 @@ export const own_sender_again = guarded(function (this, next, connection) {
 })
 
 function checkOwner(this: Plugin, next: Next, connection: Connection, sender: Address | undefined): void {
-  const user = userOf(connection) ?? connection.notes.auth_user
+  const user = partyOf(connection).user ?? connection.notes.auth_user
   if (!user || !sender || ownsSender(auth.value, user, sender, realm())) next()
   else
     answer(this, next, connection, notYours(auth.value, clean(identity(user, realm()), 64), sender.address))
 }
 
-function protectedFrom(connection: Connection): boolean {
-  const { requireTls, plaintextAllowed } = auth.value
-  return connection.tls.enabled || !requireTls || plaintextAllowed.lookup(connection.remote.ip) >= 0
-}
-
 // [users]: passwords of our own, by way of Haraka's auth_base, which calls these.
 
 export function hook_capabilities(this: Plugin, next: Next, connection: Connection): void {
-  if (auth.value.users.size > 0 && protectedFrom(connection)) {
+  if (auth.value.users.size > 0 && isProtected(auth.value, partyOf(connection))) {
     connection.capabilities?.push('AUTH PLAIN LOGIN')
     connection.notes['allowed_auth_methods'] = ['PLAIN', 'LOGIN']
   }

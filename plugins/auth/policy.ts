@@ -2,6 +2,7 @@
 
 import type { Decision } from '../../core/decision'
 import { domainOf, unquoted, withoutTag } from '../../core/mail-address'
+import type { Mailbox, Party } from '../../core/party'
 import type { AuthConfig } from './config'
 import { identity, namesOf } from './identity'
 
@@ -9,7 +10,7 @@ import { identity, namesOf } from './identity'
 export function ownsSender(
   config: AuthConfig,
   user: string,
-  sender: { user: string; host: string },
+  sender: Mailbox,
   realm: string | undefined,
 ): boolean {
   if (config.sender === 'any' || (sender.user === '' && sender.host === '')) return true
@@ -40,15 +41,14 @@ export const notYours = (config: AuthConfig, user: string, sender: string): Deci
   rule: { file: 'auth.ini', section: 'main', key: `sender = ${config.sender}` },
 })
 
-export interface AuthAttempt {
-  /** TLS is on, or this client may speak in the clear. */
-  protected: boolean
-  inTransaction: boolean
-  loggedIn: boolean
-}
+/** True where a password may be given: over TLS, or by a client in `plaintext_allowed`. */
+export const isProtected = (
+  { requireTls, plaintextAllowed }: AuthConfig,
+  { tls, ip }: Pick<Party, 'tls' | 'ip'>,
+): boolean => tls || !requireTls || plaintextAllowed.lookup(ip) >= 0
 
 /** Why AUTH is refused now, or undefined (RFC 4954 4: once a session, never inside a transaction). */
-export function refuseAuth(attempt: AuthAttempt): Decision | undefined {
+export function refuseAuth(config: AuthConfig, party: Party, inTransaction: boolean): Decision | undefined {
   const no = (outcome: string, code: number, status: string, text: string, key: string): Decision => ({
     outcome,
     code,
@@ -56,7 +56,7 @@ export function refuseAuth(attempt: AuthAttempt): Decision | undefined {
     text,
     rule: { file: 'auth.ini', section: 'main', key },
   })
-  if (!attempt.protected)
+  if (!isProtected(config, party))
     return no(
       'auth.tls-required',
       538,
@@ -64,7 +64,7 @@ export function refuseAuth(attempt: AuthAttempt): Decision | undefined {
       'Encryption is required for AUTH: say STARTTLS first',
       'require_tls',
     )
-  if (attempt.inTransaction)
+  if (inTransaction)
     return no(
       'auth.in-transaction',
       503,
@@ -72,6 +72,6 @@ export function refuseAuth(attempt: AuthAttempt): Decision | undefined {
       'AUTH is not allowed inside a mail transaction',
       'RFC 4954',
     )
-  if (attempt.loggedIn) return no('auth.again', 503, '5.5.1', 'You are logged in already', 'RFC 4954')
+  if (party.user !== undefined) return no('auth.again', 503, '5.5.1', 'You are logged in already', 'RFC 4954')
   return undefined
 }

@@ -1,11 +1,10 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
-import { registerCommon } from '../../core/haraka/shared-hooks'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
-import { failStartOnErrors } from '../../core/ini/start-errors'
 import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
+import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
 import { type DomainsConfig, readDomains } from './config'
 import { HOOK_TIMEOUT } from './hooks/queue'
@@ -21,7 +20,7 @@ export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/r
 const QUEUE_BUDGET = 300_000
 
 export function register(this: Plugin): void {
-  registerCommon(this)
+  prepare(this)
   const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
   const hostName = String(this.config.get('me') ?? '') || 'localhost'
   const ownListener = ownListeners(smtp)
@@ -33,24 +32,7 @@ export function register(this: Plugin): void {
   runtime.client = new NextHopClient({ name: hostName, ownListener })
   runtime.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
   registry.firstDomain = () => runtime.domains.value.domains.first?.name
-
-  this.register_hook('mail', 'begin', -100)
-  this.register_hook('mail', 'judge_sender', 100)
-  this.register_hook('rcpt', 'judge_recipient', -100)
-  this.register_hook('rcpt', 'accept_ours', 100)
-  this.register_hook('rcpt_ok', 'last_word', -100)
-  this.register_hook('rcpt_ok', 'ask_next_hop', 100)
-  this.register_hook('data', 'last_look', -100)
-  this.register_hook('data_post', 'judge_message')
-  this.register_hook('queue', 'hand_over', -50)
-  this.register_hook('queue', 'nobody_took_it', 100)
-  this.register_hook('queue_outbound', 'hand_over_relayed', -50)
-  this.register_hook('queue_outbound', 'nobody_took_it', 100)
-  this.register_hook('get_mx', 'route', -100)
-  this.register_hook('bounce', 'bounce', -100)
-  this.register_hook('reset_transaction', 'reset', -100)
-  this.register_hook('deny', 'overrule', -100)
-  failStartOnErrors(this)
+  registerHooks(this)
 }
 
 /** The stock relay plugin's dest_domains refuses every domain that it does not list, ours too: that is ours to decide. */
@@ -65,6 +47,7 @@ export function overrule(
 }
 
 export function shutdown(): void {
+  shutdownPlugin()
   void runtime.client.closeAll()
   void runtime.queueClient.closeAll()
 }

@@ -4,6 +4,7 @@ import { domainOf, unquoted, withoutTag } from '../../core/mail-address'
 import { memo } from '../../core/memo'
 import { formatIp, lastOf, networkOf, parseIp } from '../../core/net/ip'
 import type { Range } from '../../core/net/range'
+import type { Mailbox, Party } from '../../core/party'
 
 export type Whom =
   | 'ip'
@@ -15,25 +16,6 @@ export type Whom =
   | 'recipient domain'
   | 'message'
   | 'connection'
-
-/** A path of the envelope: the local part as the client wrote it, and its host, '' for <postmaster>. */
-export interface Mailbox {
-  user: string
-  host: string
-}
-
-/** Who takes part in an SMTP event, as far as it is known by then. */
-export interface Party {
-  ip: string
-  /** In [relay] or [listener]. */
-  relay: boolean
-  /** The identity that logged in or tries to, lower case. */
-  user?: string
-  sender?: Mailbox
-  /** This MAIL FROM can be believed: the client may relay, or SPF passed for it. */
-  believed?: boolean
-  recipient?: Mailbox
-}
 
 /** Someone who is counted. */
 export interface Who {
@@ -89,7 +71,8 @@ const mailboxName = (local: string, host: string): string =>
  * MAIL FROM and its domain, where they can be believed. Of the null sender, and where anybody could have written the
  * name, nobody but the client is to blame: its address is counted in the sender's place.
  */
-export function sendersOf({ sender, believed, ip }: Party, ipv6Prefix: number): Who[] {
+export function sendersOf({ sender, mayRelay, senderSpf, ip }: Party, ipv6Prefix: number): Who[] {
+  const believed = mayRelay || senderSpf === 'pass'
   const host = sender && believed && sender.user !== '' ? domainOf(sender.host) : undefined
   if (sender && host) {
     return [

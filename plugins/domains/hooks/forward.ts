@@ -4,8 +4,10 @@ import type { Address, Transaction } from '../../../core/haraka/types'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Delivery } from '../../../core/next-hop/delivery'
 import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
+import type { Route } from '../../../core/next-hop/route'
 import { ruleOf } from '../policy/recipient'
-import { abandonDelivery, type DeliveryChoice, stateOf } from './transaction'
+import type { DeliveryChoice } from '../policy/route-choice'
+import { abandonDelivery, stateOf } from './transaction'
 
 /** An address as the next hop is told it: as the client wrote it, its host in ASCII. */
 export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${user}@${host}`)
@@ -14,14 +16,11 @@ export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${
 export async function ask(
   client: NextHopClient,
   transaction: Transaction,
-  way: DeliveryChoice,
+  choice: DeliveryChoice,
   recipient: Address,
 ): Promise<Decision> {
-  const state = stateOf(transaction)
-  if (state.next && state.next.route.key !== way.domain.route?.key) abandonDelivery(transaction)
-  state.next ??= openFor(client, transaction, way)
-  const reply = await state.next.rcpt(wire(recipient))
-  return decide(reply, way, isAccepted(reply) ? 'recipient.accepted' : 'recipient')
+  const reply = await deliveryFor(client, transaction, choice).rcpt(wire(recipient))
+  return decide(reply, choice, isAccepted(reply) ? 'recipient.accepted' : 'recipient')
 }
 
 /**
@@ -31,13 +30,11 @@ export async function ask(
 export async function match(
   client: NextHopClient,
   transaction: Transaction,
-  way: DeliveryChoice,
+  choice: DeliveryChoice,
 ): Promise<Decision | undefined> {
-  const state = stateOf(transaction)
-  state.next ??= openFor(client, transaction, way)
-  const outcomes = await state.next.hold(transaction.rcpt_to.map(wire))
+  const outcomes = await deliveryFor(client, transaction, choice).hold(transaction.rcpt_to.map(wire))
   const no = outcomes.find(({ reply }) => !isAccepted(reply))
-  return no && decide(no.reply, way, 'message')
+  return no && decide(no.reply, choice, 'message')
 }
 
 /** Hands the message over. SMTP has one answer for all recipients, LMTP one each (RFC 2033 4.2). */
@@ -49,10 +46,18 @@ export async function send(transaction: Transaction): Promise<Outcome[]> {
   return outcomes
 }
 
-function openFor(client: NextHopClient, transaction: Transaction, { domain }: DeliveryChoice): Delivery {
+/** The transaction with the next hop that is in force now: a reload may have named another one since the last RCPT. */
+function deliveryFor(client: NextHopClient, transaction: Transaction, { domain }: DeliveryChoice): Delivery {
+  const state = stateOf(transaction)
+  if (state.next && state.next.route.key !== domain.route?.key) abandonDelivery(transaction)
+  state.next ??= open(client, transaction, domain.route!)
+  return state.next
+}
+
+function open(client: NextHopClient, transaction: Transaction, route: Route): Delivery {
   const { parameters } = stateOf(transaction)
   const size = Number(parameters['SIZE'])
-  return client.open(domain.route!, {
+  return client.open(route, {
     mailFrom: wire(transaction.mail_from),
     ...bodyOf(parameters),
     ...(size > 0 && Number.isSafeInteger(size) && { size }),

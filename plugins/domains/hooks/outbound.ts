@@ -3,7 +3,7 @@
 import { Transform, type Writable } from 'node:stream'
 import { printRule } from '../../../core/decision'
 import { mayRelay } from '../../../core/haraka/relaying'
-import { senderSpfPass } from '../../../core/haraka/spf-result'
+import { senderSpf } from '../../../core/haraka/spf-result'
 import type {
   Address,
   Connection,
@@ -41,7 +41,7 @@ export function enqueue(
 ): Promise<void> {
   const memory: Memory = {
     mayRelay: mayRelay(connection),
-    spfPass: senderSpfPass(connection) !== undefined,
+    spfPass: senderSpf(connection) === 'pass',
     ...bodyOf(stateOf(transaction).parameters),
   }
   if (refused.length > 0) {

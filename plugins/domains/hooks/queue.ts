@@ -1,18 +1,19 @@
 // Hooks at the queue: the message is handed over, and leaves by its route.
 
 import type { Decision } from '../../../core/decision'
-import { mayRelay, relayRule } from '../../../core/haraka/relaying'
+import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
 import { ruleOf } from '../policy/recipient'
+import type { DeliveryChoice } from '../policy/route-choice'
 import type { Domain } from '../table'
 import { finalCheck } from './data'
 import { decide, send } from './forward'
 import { deliver, enqueue, mayBounce, routeOf } from './outbound'
 import { judge, runtime } from './runtime'
-import { type DeliveryChoice, stateOf } from './transaction'
+import { stateOf } from './transaction'
 
 /** Seconds for one hook: above every deadline of ours, `timeout_final` included. */
 export const HOOK_TIMEOUT = 3900
@@ -91,7 +92,7 @@ async function queue(plugin: Plugin, next: Next, connection: Connection, transac
   const to = transaction.rcpt_to.map(({ address }) => address).join(' ')
   await enqueue(plugin, connection, transaction)
   const rule = mayRelay(connection)
-    ? relayRule(connection)
+    ? relayRuleOf(connection)
     : ruleOf(stateOf(transaction).choice!.domain, 'delivery = queue')
   record(
     plugin,

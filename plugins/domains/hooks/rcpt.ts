@@ -1,14 +1,15 @@
 // Hooks at RCPT: the relay decision, and the next hop's own answer.
 
-import { type Decision, ownFailure } from '../../../core/decision'
+import { ownFailure } from '../../../core/decision'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Address, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
+import { nextHopConflict } from '../policy/route-choice'
 import { ask } from './forward'
 import { senderRefusal } from './mail'
 import { deliveryChoiceFor, judge, runtime } from './runtime'
-import { type DeliveryChoice, stateOf } from './transaction'
+import { stateOf } from './transaction'
 
 const about = (recipient: Address) => ({ to: recipient.address })
 
@@ -32,26 +33,10 @@ export const last_word = guarded(function (this, next, connection, recipient: Ad
   const refusal =
     senderRefusal(this, connection) ??
     refused ??
-    nextHopConflict(transaction, deliveryChoiceFor(connection, accepted?.domain))
+    nextHopConflict(stateOf(transaction).choice, deliveryChoiceFor(connection, accepted?.domain))
   if (refusal) return answer(this, next, connection, refusal, about(recipient))
   next()
 })
-
-/** A message goes one way; the client sends it again for the recipient of another one (RFC 5321 4.5.3.1.10). */
-export function nextHopConflict(
-  transaction: Transaction,
-  way: DeliveryChoice | undefined,
-): Decision | undefined {
-  const before = stateOf(transaction).choice
-  if (!before || !way || before.key === way.key) return undefined
-  return {
-    outcome: 'recipient.other-next-hop',
-    code: 452,
-    status: '4.5.3',
-    text: `${way.domain.name} and ${before.domain.name} go different ways: send this recipient in a transaction of its own`,
-    rule: { file: way.domain.file, section: way.domain.section, key: 'next_hop' },
-  }
-}
 
 /** After everything else that may refuse, because a RCPT cannot be taken back at the next hop. */
 export const ask_next_hop = guarded(async function (this, next, connection, recipient: Address) {

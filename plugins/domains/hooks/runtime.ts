@@ -1,12 +1,16 @@
 // What a running server holds: the configuration in force and the connections to next hops.
-
-import { classificationOf, mayRelay, relayRule } from '../../../core/haraka/relaying'
+import { partyOf } from '../../../core/haraka/party-of'
+import { mayRelay } from '../../../core/haraka/relaying'
 import type { Address, Connection } from '../../../core/haraka/types'
 import type { Setting } from '../../../core/ini/reload'
 import type { NextHopClient } from '../../../core/next-hop/client'
+import type { Party } from '../../../core/party'
+import { registry } from '../../../core/registry'
 import type { DomainsConfig } from '../config'
-import { judgeRecipient, type Verdict } from '../policy/recipient'
-import { type DeliveryChoice, deliveryChoiceOf } from './transaction'
+import { judgeRecipient, type RecipientVerdict } from '../policy/recipient'
+import { type DeliveryChoice, deliveryChoiceOf } from '../policy/route-choice'
+import type { Owns } from '../policy/sender'
+import { stateOf } from './transaction'
 
 export interface Runtime {
   domains: Setting<DomainsConfig>
@@ -21,13 +25,34 @@ export interface Runtime {
 /** Filled by `register`, before any hook runs. */
 export const runtime = {} as Runtime
 
-export function judge(connection: Connection, recipient: Address): Verdict {
-  const { class: kind, rule } = classificationOf(connection)
-  return judgeRecipient(runtime.domains.value, recipient, {
-    ...(mayRelay(connection) && { relay: relayRule(connection) }),
-    ...(kind === 'never' && rule && { never: rule }),
-  })
+/**
+ * The relay decision for one recipient. Several hooks ask for it: it is made again only where the configuration, the
+ * client's rights or the address have changed.
+ */
+export function judge(connection: Connection, recipient: Address): RecipientVerdict {
+  const party = partyOf(connection)
+  const { classification, mayRelay } = party
+  const { value, generation } = runtime.domains
+  const judged = connection.transaction && stateOf(connection.transaction).judged
+  const path = `${recipient.original} ${recipient.user}@${recipient.host}`
+  const known = judged?.get(recipient)
+  if (
+    known?.generation === generation &&
+    known.classification === classification &&
+    known.mayRelay === mayRelay &&
+    known.path === path
+  )
+    return known.verdict
+  const verdict = judgeRecipient(value, recipient, party)
+  judged?.set(recipient, { generation, classification, mayRelay, path, verdict })
+  return verdict
 }
+
+/** Says whether the logged-in user may write as an address; nobody else has addresses of his own. */
+export const ownsOf =
+  ({ user }: Party): Owns =>
+  (address) =>
+    user !== undefined && (registry.ownsSender?.(user, address) ?? false)
 
 /** The way to the next hop of a client that may not relay; the others' mail goes through the queue. */
 export const deliveryChoiceFor = (

@@ -1,43 +1,45 @@
 // What this plugin knows of one open transaction.
-import type { Transaction } from '../../../core/haraka/types'
+import type { Address, Transaction } from '../../../core/haraka/types'
 import type { Delivery } from '../../../core/next-hop/delivery'
-import type { Domain } from '../table'
+import type { RecipientVerdict } from '../policy/recipient'
+import type { DeliveryChoice } from '../policy/route-choice'
 
-/** How the message of a client that may not relay leaves: one way a transaction. */
-export interface DeliveryChoice {
-  delivery: Domain['delivery']
-  /** The same for recipients that may share a transaction. */
-  key: string
-  domain: Domain
+/** The decision about a recipient, and all that it was made from. */
+export interface Judged {
+  generation: number
+  classification: object
+  mayRelay: boolean
+  /** Another plugin may write into an address. */
+  path: string
+  verdict: RecipientVerdict
 }
 
 export interface TransactionState {
   choice?: DeliveryChoice
   /** The transaction with the next hop, under `forward`. */
   next?: Delivery
-  /** MAIL FROM was judged; where a plugin before us ended the mail hook, it is judged at RCPT. */
-  senderJudged: boolean
-  /** Headers that a tag asked for. */
-  tags: string[]
+  /**
+   * MAIL FROM was judged by this generation of domains.ini; where a plugin before us ended the mail hook, it is judged at
+   * RCPT.
+   */
+  senderJudged?: number
+  /** What a tag says of MAIL FROM and of From:. */
+  tags: { sender?: string; from?: string }
   /** BODY= and SIZE= of MAIL. */
   parameters: Record<string, string | null>
+  judged: WeakMap<Address, Judged>
 }
 
 const states = new WeakMap<Transaction, TransactionState>()
 
+/** The state of a transaction, made at the first call. */
 export function stateOf(transaction: Transaction): TransactionState {
   let state = states.get(transaction)
   if (!state) {
-    state = { senderJudged: false, tags: [], parameters: {} }
+    state = { tags: {}, parameters: {}, judged: new WeakMap() }
     states.set(transaction, state)
   }
   return state
-}
-
-/** `delivery = forward` shares a transaction where the next hop is the same, `queue` and `plugin` always. */
-export function deliveryChoiceOf(domain: Domain): DeliveryChoice {
-  const { delivery, route } = domain
-  return { delivery, key: delivery === 'forward' ? `forward ${route?.key}` : delivery, domain }
 }
 
 /** Drops the transaction with the next hop: no message is completed, whatever state it is in. */

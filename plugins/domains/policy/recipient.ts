@@ -1,167 +1,193 @@
-// The decisions about sender and recipient, as ordered lists of named checks.
-
+// The relay decision for one recipient by itself, as an ordered list of named checks over its features.
+import { type Check, decide } from '../../../core/checks'
 import type { Decision, Rule } from '../../../core/decision'
-import { domainOf, unquoted } from '../../../core/mail-address'
+import { domainOf, unquoted, withoutTag } from '../../../core/mail-address'
+import type { Mailbox, Party } from '../../../core/party'
 import { clean } from '../../../core/text'
 import type { DomainsConfig } from '../config'
 import type { Domain } from '../table'
-import { type Envelope, wrapping } from './onward-routing'
+import { type AddressFeatures, featuresOf, type Path } from './address-features'
 
 const FILE = 'domains.ini'
 
-const main = (key: string): Rule => ({ file: FILE, section: 'main', key })
+/** All that the relay decision depends on. */
+export interface RecipientFacts extends AddressFeatures {
+  /** The client may send mail to domains that are not ours. */
+  mayRelay: boolean
+  /** The client is in [never] (acl.ini): it changes the reason, never the answer. */
+  never: boolean
+  /** `routing_characters = allow` in the recipient's domain (an X.400 gateway). */
+  routingAllowed: boolean
+  /** The recipient is in the domain's list, or the domain has none. */
+  listed: boolean
+  /** There is an address where <postmaster> goes. */
+  postmasterServed: boolean
+}
 
-export const ruleOf = ({ file, section }: Domain, key: string): Rule => ({ file, section, key })
+export type RecipientAnswer =
+  | 'accept: postmaster'
+  | 'accept: ours'
+  | 'accept: relayed'
+  | 'refuse: no postmaster'
+  | 'refuse: no domain'
+  | 'refuse: a source route'
+  | 'refuse: an encapsulated address'
+  | 'refuse: a domain literal'
+  | 'refuse: routing characters'
+  | 'refuse: not listed'
+  | 'refuse: never'
+  | 'refuse: not ours'
+
+const isOurs = ({ domain }: AddressFeatures): boolean => domain === 'ours' || domain === 'under ours'
+
+/**
+ * In order. For clients that may relay `%` and the like are their own affair, but a source route is not carried on, and
+ * an address hidden in one of our domains is opened by nobody.
+ */
+export const RECIPIENT_CHECKS: readonly Check<RecipientFacts, RecipientAnswer>[] = [
+  {
+    name: '<postmaster> without a domain, which every server takes (RFC 5321 4.5.1)',
+    ask: ({ domain, local, postmasterServed }) => {
+      if (domain !== 'none' || local !== 'postmaster') return undefined
+      return postmasterServed ? 'accept: postmaster' : 'refuse: no postmaster'
+    },
+  },
+  {
+    name: 'no domain',
+    ask: ({ domain }) => (domain === 'none' ? 'refuse: no domain' : undefined),
+  },
+  {
+    name: 'a source route',
+    ask: ({ sourceRoute }) => (sourceRoute ? 'refuse: a source route' : undefined),
+  },
+  {
+    name: 'an encapsulated address',
+    ask: (facts) => {
+      if (facts.encapsulated === 'no' || (facts.mayRelay && !isOurs(facts))) return undefined
+      if (facts.encapsulated === 'directory name' && facts.routingAllowed) return undefined
+      return 'refuse: an encapsulated address'
+    },
+  },
+  {
+    name: 'a domain literal',
+    ask: ({ domain, mayRelay }) =>
+      domain === 'literal' && !mayRelay ? 'refuse: a domain literal' : undefined,
+  },
+  {
+    name: 'a second address or routing characters in the local part',
+    ask: ({ innerAddress, routingCharacters, routingAllowed, mayRelay }) => {
+      if (mayRelay || !(innerAddress || (routingCharacters && !routingAllowed))) return undefined
+      return 'refuse: routing characters'
+    },
+  },
+  {
+    name: 'a recipient that is not listed',
+    ask: (facts) =>
+      isOurs(facts) && !facts.listed && facts.local !== 'postmaster' ? 'refuse: not listed' : undefined,
+  },
+  { name: 'one of our domains', ask: (facts) => (isOurs(facts) ? 'accept: ours' : undefined) },
+  { name: 'the right to relay', ask: ({ mayRelay }) => (mayRelay ? 'accept: relayed' : undefined) },
+  { name: '[never]', ask: ({ never }) => (never ? 'refuse: never' : undefined) },
+  { name: 'everything else', ask: () => 'refuse: not ours' },
+]
 
 /** A recipient that is let through: to one of our domains, or relayed. */
 interface Accepted {
   domain?: Domain
   decision: Decision
   /** <postmaster> without a domain goes to this address. */
-  instead?: { user: string; host: string }
+  instead?: Mailbox
 }
 
-export type Verdict = { accepted: Accepted; refused?: never } | { refused: Decision; accepted?: never }
+export type RecipientVerdict =
+  | { accepted: Accepted; refused?: never }
+  | { refused: Decision; accepted?: never }
 
-/** What the client may do besides writing to our domains, and which line says so. */
-export interface Right {
-  relay?: Rule
-  /** The entry in [never] that keeps the client from it. */
-  never?: Rule
+/** The facts of one recipient, and the domain of ours that it is in, if it is. */
+export function recipientFacts(
+  config: DomainsConfig,
+  address: Path,
+  { mayRelay, classification }: Pick<Party, 'mayRelay' | 'classification'>,
+): { facts: RecipientFacts; domain: Domain | undefined } {
+  const { features, domain } = featuresOf(address, config.domains)
+  const facts = {
+    ...features,
+    mayRelay,
+    never: classification.class === 'never',
+    routingAllowed: domain?.routingCharacters === 'allow',
+    listed: !domain?.recipients || isListed(domain.recipients, address),
+    postmasterServed: config.postmaster !== undefined,
+  }
+  return { facts, domain }
 }
 
 /** The relay decision for one recipient by itself. */
-export function judgeRecipient(config: DomainsConfig, address: Envelope, { relay, never }: Right): Verdict {
-  if (address.host === '') return postmaster(config, address)
-  const host = domainOf(address.host)
-  const domain = host === undefined ? undefined : config.domains.find(host)
+export function judgeRecipient(config: DomainsConfig, address: Path, party: Party): RecipientVerdict {
+  const { facts, domain } = recipientFacts(config, address, party)
+  const answer = decide(RECIPIENT_CHECKS, facts)
   const shown = clean(`<${address.user}@${address.host}>`, 200)
-  const refuse = (outcome: string, status: string, text: string, rule: Rule): Verdict => ({
-    refused: { outcome, code: 550, status, text, rule },
+  const refuse = (outcome: string, status: string, text: string, rule: Rule): RecipientVerdict => ({
+    refused: { outcome: `recipient.${outcome}`, code: 550, status, text, rule },
   })
-
-  const trick = wrapping(address, {
-    trusted: relay !== undefined,
-    ours: domain !== undefined,
-    allow: domain?.routingCharacters === 'allow',
-  })
-  if (trick) {
-    const rule = domain ? ruleOf(domain, 'routing_characters') : main('routing_characters')
-    return refuse('recipient.routing', '5.7.1', `${shown} asks for onward routing (${trick})`, rule)
-  }
-  if (domain) {
-    if (domain.recipients && !isListed(domain.recipients, address, host!)) {
-      return refuse('recipient.unknown', '5.1.1', `${shown} is not known here`, ruleOf(domain, 'recipients'))
+  switch (answer) {
+    case 'accept: postmaster':
+      return postmaster(config)
+    case 'accept: ours': {
+      const rule = ruleOf(domain!, domain!.delivery === 'plugin' ? 'delivery = plugin' : 'next_hop')
+      return { accepted: { domain: domain!, decision: accept('ours', `${shown} is ours`, rule) } }
     }
-    const rule = ruleOf(domain, domain.delivery === 'plugin' ? 'delivery = plugin' : 'next_hop')
-    return { accepted: { domain, decision: accept('recipient.ours', '2.1.5', `${shown} is ours`, rule) } }
+    case 'accept: relayed':
+      return { accepted: { decision: accept('relayed', `${shown} is relayed`, party.relayRule!) } }
+    case 'refuse: no postmaster':
+      return refuse(
+        'no-domain',
+        '5.1.1',
+        'No domain is served here, so there is no postmaster',
+        main('postmaster'),
+      )
+    case 'refuse: no domain':
+      return refuse('no-domain', '5.1.3', 'An address needs a domain', main('postmaster'))
+    case 'refuse: not listed':
+      return refuse('unknown', '5.1.1', `${shown} is not known here`, ruleOf(domain!, 'recipients'))
+    case 'refuse: never': {
+      const text = `Relaying to ${shown} denied: this client may never relay`
+      return refuse('relay-denied', '5.7.1', text, party.classification.rule!)
+    }
+    case 'refuse: not ours': {
+      const section = clean(domainOf(address.host) ?? address.host, 100)
+      const rule = { file: FILE, section, key: 'is not there' }
+      return refuse('relay-denied', '5.7.1', `Relaying to ${shown} denied`, rule)
+    }
+    default: {
+      const trick = answer.slice('refuse: '.length)
+      const rule = domain ? ruleOf(domain, 'routing_characters') : main('routing_characters')
+      return refuse('routing', '5.7.1', `${shown} asks for onward routing (${trick})`, rule)
+    }
   }
-  if (relay) {
-    return { accepted: { decision: accept('recipient.relayed', '2.1.5', `${shown} is relayed`, relay) } }
-  }
-  if (never)
-    return refuse(
-      'recipient.relay-denied',
-      '5.7.1',
-      `Relaying to ${shown} denied: this client may never relay`,
-      never,
-    )
-  return refuse('recipient.relay-denied', '5.7.1', `Relaying to ${shown} denied`, {
-    file: FILE,
-    section: clean(host ?? address.host, 100),
-    key: 'is not there',
-  })
 }
 
-const accept = (outcome: string, status: string, text: string, rule: Rule): Decision => ({
-  outcome,
+/** A line of a domain's section. */
+export const ruleOf = ({ file, section }: Domain, key: string): Rule => ({ file, section, key })
+
+const main = (key: string): Rule => ({ file: FILE, section: 'main', key })
+
+const accept = (outcome: string, text: string, rule: Rule): Decision => ({
+  outcome: `recipient.${outcome}`,
   code: 250,
-  status,
+  status: '2.1.5',
   text,
   rule,
 })
 
-/** <postmaster> is taken by every server (RFC 5321 4.5.1); any other address needs a domain. */
-function postmaster(config: DomainsConfig, { user }: Envelope): Verdict {
-  const target = config.postmaster
-  const refuse = (status: string, text: string): Verdict => ({
-    refused: { outcome: 'recipient.no-domain', code: 550, status, text, rule: main('postmaster') },
-  })
-  if (user.toLowerCase() !== 'postmaster') return refuse('5.1.3', 'An address needs a domain')
-  if (!target) return refuse('5.1.1', 'No domain is served here, so there is no postmaster')
-  const text = `<postmaster> is ${target.user}@${target.host}`
-  const decision = accept('recipient.ours', '2.1.5', text, main('postmaster'))
-  const domain = config.domains.find(target.host)
-  return { accepted: { decision, instead: target, ...(domain && { domain }) } }
+function postmaster({ postmaster, domains }: DomainsConfig): RecipientVerdict {
+  const { user, host } = postmaster!
+  const decision = accept('ours', `<postmaster> is ${user}@${host}`, main('postmaster'))
+  const domain = domains.find(host)
+  return { accepted: { decision, instead: { user, host }, ...(domain && { domain }) } }
 }
 
-function isListed(recipients: Set<string>, { user }: Envelope, host: string): boolean {
+function isListed(recipients: Set<string>, { user, host }: Mailbox): boolean {
   const local = unquoted(user).toLowerCase()
-  return (
-    local === 'postmaster' ||
-    recipients.has(`${local}@${host}`) ||
-    recipients.has(`${local.replace(/(?<=.)\+.*$/, '')}@${host}`)
-  )
-}
-
-/** Who wrote MAIL FROM or From:, as far as it can be known. */
-export interface Author {
-  mayRelay: boolean
-  /** The client is in `spoof_allowed`. */
-  allowed: boolean
-  /** A logged-in user wrote an address of his own. */
-  own: boolean
-  /** The domain for which this transaction's MAIL FROM had an SPF pass. */
-  spfPass: string | undefined
-}
-
-/** The domain of ours that an address claims; a bare <postmaster> claims the first one. */
-function claimed(config: DomainsConfig, { user, host }: { user: string; host: string }): Domain | undefined {
-  if (host === '') return user === '' ? undefined : config.domains.first
-  const name = domainOf(host)
-  return name === undefined ? undefined : config.domains.find(name)
-}
-
-const excused = (author: Author): boolean => author.mayRelay || author.allowed || author.own
-
-/** MAIL FROM in a domain of ours by somebody who is none of us (RFC 2505 2.6 names the risk: forwarders; hence the exceptions). */
-export function judgeSender(
-  config: DomainsConfig,
-  sender: { user: string; host: string },
-  author: Author,
-): Decision | undefined {
-  if (config.antiSpoof === 'off' || excused(author)) return undefined
-  const domain = claimed(config, sender)
-  if (!domain || (author.spfPass !== undefined && author.spfPass === domainOf(sender.host))) return undefined
-  return forged(
-    'sender.forged',
-    `<${sender.user}${sender.host && `@${sender.host}`}>`,
-    config.antiSpoof,
-    'anti_spoof',
-  )
-}
-
-/** The same for From: addresses. An SPF pass excuses them only where it was for the same domain of ours. */
-export function judgeFrom(
-  config: DomainsConfig,
-  from: { user: string; host: string }[],
-  author: Author,
-): Decision | undefined {
-  if (config.antiSpoofFrom === 'off' || excused(author)) return undefined
-  const passed = author.spfPass === undefined ? undefined : config.domains.find(author.spfPass)
-  const liar = from.find((address) => {
-    const domain = claimed(config, address)
-    return domain !== undefined && domain !== passed
-  })
-  return (
-    liar && forged('from.forged', `From: ${liar.user}@${liar.host}`, config.antiSpoofFrom, 'anti_spoof_from')
-  )
-}
-
-function forged(outcome: string, who: string, action: 'reject' | 'tag', key: string): Decision {
-  const text = `${clean(who, 200)} is ours, and you are not: log in, or send from a host in its SPF record`
-  const rule = main(`${key} = ${action}`)
-  return action === 'reject'
-    ? { outcome, code: 550, status: '5.7.1', text, rule }
-    : { outcome: `${outcome}-tagged`, code: 250, status: '2.0.0', text, rule }
+  const domain = domainOf(host)
+  return recipients.has(`${local}@${domain}`) || recipients.has(`${withoutTag(local)}@${domain}`)
 }

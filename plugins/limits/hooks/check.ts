@@ -4,15 +4,15 @@ import { rememberRefused } from '../../../core/haraka/early-refusal'
 import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { Verdict as Said } from '../../../core/limiter'
+import { services } from '../../../core/services'
 import { type Plan, stepOf } from '../policy/plan'
 import { speak, type Verdict } from '../policy/verdict'
-import { runtime } from './runtime'
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
 export async function ask(op: 'check' | 'peek' | 'charge', plan: Plan): Promise<Said | undefined> {
   const { charges, leases } = stepOf(plan)
-  if (!runtime.limiter || charges.length + leases.length === 0) return undefined
-  return op === 'charge' ? runtime.limiter.charge(charges) : runtime.limiter[op](charges, leases)
+  if (!services.limiter || charges.length + leases.length === 0) return undefined
+  return op === 'charge' ? services.limiter.charge(charges) : services.limiter[op](charges, leases)
 }
 
 /** Answers the hook if the verdict refuses. `remembered`: refused again, without asking anybody. */

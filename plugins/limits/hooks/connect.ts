@@ -1,9 +1,11 @@
 // Hooks about the client itself: its connections, its logins, its errors.
 
 import { endAuthDialogue } from '../../../core/haraka/auth-notes'
+import { identityOf, partyOf } from '../../../core/haraka/party-of'
 import { guarded } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { Limiter } from '../../../core/limiter'
+import { services } from '../../../core/services'
 import { attemptedUser, watchLogins } from '../attempt'
 import { failedLogin, loggedIn, loggingIn } from '../policy/failed-logins'
 import { connecting, stepOf } from '../policy/plan'
@@ -12,7 +14,7 @@ import { ask, refuse } from './check'
 import { Guess } from './pending-logins'
 import { settle } from './rcpt'
 import { runtime } from './runtime'
-import { identityOf, partyOf, sessionOf } from './session'
+import { sessionOf } from './session'
 
 const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
 
@@ -22,10 +24,9 @@ const subjectOf = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip
  */
 export const count_connection = guarded(async function (this, next, connection) {
   const session = sessionOf(connection)
-  const { limiter } = runtime
+  const { limiter } = services
   if (!limiter || session.counted === subjectOf(connection)) return next()
   if (session.lease) limiter.release(session.lease)
-  else runtime.connections++
   session.counted = subjectOf(connection)
   session.lease = `${limiter.node}/${connection.uuid}`
   const plan = connecting(runtime.limits.value, partyOf(connection), session.lease)
@@ -49,15 +50,15 @@ function watch(connection: Connection): void {
   watchLogins(
     connection,
     () => {
-      const party = partyOf(connection, session.attempt ? { user: session.attempt } : {})
-      void runtime.limiter?.charge(stepOf(failedLogin(runtime.limits.value, party, session.known)).charges)
+      const party = { ...partyOf(connection), ...(session.attempt && { user: session.attempt }) }
+      void services.limiter?.charge(stepOf(failedLogin(runtime.limits.value, party, session.known)).charges)
       // What is asked from now on is asked after this was counted.
       session.guess?.end()
     },
     (user) => {
       session.guess?.end()
       const party = { ...partyOf(connection), user: identityOf(user) }
-      void runtime.limiter?.charge(stepOf(loggedIn(party)).charges)
+      void services.limiter?.charge(stepOf(loggedIn(party)).charges)
     },
   )
 }
@@ -78,7 +79,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
   if (name === undefined || identityOf(name) === session.attempt) return next()
   const user = identityOf(name)
   session.attempt = user
-  const plan = loggingIn(runtime.limits.value, partyOf(connection, { user }))
+  const plan = loggingIn(runtime.limits.value, { ...partyOf(connection), user })
   session.guess?.end()
   const guess = new Guess(plan.counts)
   session.guess = guess
@@ -97,8 +98,7 @@ export function disconnect(this: Plugin, next: Next, connection: Connection): vo
   void settle(connection)
   session.guess?.end()
   if (session.lease) {
-    runtime.connections--
-    runtime.limiter?.release(session.lease)
+    services.limiter?.release(session.lease)
     session.lease = ''
   }
   next()

@@ -1,12 +1,15 @@
 // Hooks about mail: messages, recipients, bytes.
+
+import { partyOf } from '../../../core/haraka/party-of'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Address, Connection, Next, Plugin } from '../../../core/haraka/types'
+import { services } from '../../../core/services'
 import { addressing, ending, mailing } from '../policy/plan'
 import { anotherRecipient, judge, type Verdict } from '../policy/verdict'
 import { ask, refuse } from './check'
 import { countRefused, shutFor, shutOut, withLook } from './recipient-outcome'
 import { runtime } from './runtime'
-import { partyOf, sessionOf } from './session'
+import { sessionOf } from './session'
 
 /** After SPF has spoken, which tells whether MAIL FROM can be believed. */
 export const count_message = guarded(async function (
@@ -61,7 +64,7 @@ export const count_recipient = guarded(async function (this, next, connection, r
     return answer(this, next, connection, tooMany, about)
   }
   if (tooMany) record(this, connection, tooMany, about)
-  const plan = addressing(runtime.limits.value, partyOf(connection, { recipient }))
+  const plan = addressing(runtime.limits.value, partyOf(connection), recipient)
   const said = await ask('check', plan)
   if (!said) return next()
   const verdict = judge(runtime.limits.value, plan, said)
@@ -95,7 +98,7 @@ export function reset(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
   const status = connection.transaction?.msg_status
   if (session.bytes && (status === 'rejected' || status === 'deferred'))
-    void runtime.limiter?.refund(session.bytes)
+    void services.limiter?.refund(session.bytes)
   delete session.bytes
   next()
 }
@@ -108,7 +111,7 @@ export async function settle(connection: Connection): Promise<void> {
   const session = sessionOf(connection)
   const { accept, reject } = connection.rcpt_count
   if (session.pending && accept <= session.pending.accepted)
-    void runtime.limiter?.refund(session.pending.verdict)
+    void services.limiter?.refund(session.pending.verdict)
   delete session.pending
   const cost = reject - session.refused - session.ours
   session.refused = reject

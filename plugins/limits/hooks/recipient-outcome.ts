@@ -2,13 +2,14 @@
 // mailboxes there are. Those that are refused before our hook at rcpt_ok are never seen there: so this is looked up at
 // MAIL, together with what is counted there, and after each recipient that was refused.
 import type { Decision } from '../../../core/decision'
+import { partyOf } from '../../../core/haraka/party-of'
 import type { Connection } from '../../../core/haraka/types'
 import type { Verdict as Said } from '../../../core/limiter'
 import { type Count, type Plan, refusing } from '../policy/plan'
 import { overNow, speak } from '../policy/verdict'
 import { ask } from './check'
 import { runtime } from './runtime'
-import { partyOf, sessionOf } from './session'
+import { sessionOf } from './session'
 
 /** So long, ms; then the limiter is asked again. */
 const SHUT = 5000

@@ -1,12 +1,8 @@
 // What this plugin knows of one connection.
 
-import { classificationOf, mayRelay, userOf } from '../../../core/haraka/relaying'
-import { senderSpfPass } from '../../../core/haraka/spf-result'
 import type { Connection } from '../../../core/haraka/types'
 import type { Verdict } from '../../../core/limiter'
-import { registry } from '../../../core/registry'
 import type { Refusal } from '../policy/verdict'
-import type { Party } from '../subjects'
 import type { Guess } from './pending-logins'
 
 export interface Session {
@@ -51,21 +47,3 @@ export function sessionOf(connection: Connection): Session {
   }
   return session
 }
-
-/** Who is at the other end, as far as it is known by now. */
-export function partyOf(connection: Connection, more: Partial<Party> = {}): Party {
-  const user = userOf(connection)
-  const { transaction } = connection
-  return {
-    ip: connection.remote.ip,
-    relay: classificationOf(connection).class === 'relay',
-    ...(user !== undefined && { user: identityOf(user) }),
-    ...(transaction && {
-      sender: transaction.mail_from,
-      believed: mayRelay(connection) || senderSpfPass(connection) !== undefined,
-    }),
-    ...more,
-  }
-}
-
-export const identityOf = (user: string): string => registry.identity?.(user) ?? user.toLowerCase()

@@ -3,8 +3,9 @@
 // and for the user elsewhere. So a forgotten phone does not lock out its office, and strangers who try passwords do not
 // lock out the user where he works.
 import { type Rate, unlimited } from '../../../core/limiter/rate'
+import type { Party } from '../../../core/party'
 import type { LimitsConfig } from '../config'
-import { ipOf, networkOfClient, type Party, userOf } from '../subjects'
+import { ipOf, networkOfClient, userOf } from '../subjects'
 import { type Count, chargeOf, chargeUnder, clientsOf, type Plan, ruled } from './plan'
 
 const WHAT = 'failed logins'

@@ -2,12 +2,12 @@
 // answer means.
 import type { Charge, Lease } from '../../../core/limiter/contract'
 import { type Rate, unlimited } from '../../../core/limiter/rate'
+import type { Mailbox, Party } from '../../../core/party'
 import type { Limit, LimitsConfig, What } from '../config'
 import type { Ruling } from '../exceptions'
 import {
   ipOf,
   networkOfClient,
-  type Party,
   recipientDomain,
   recipientsOf,
   sendersOf,
@@ -76,12 +76,11 @@ export function mailing(config: LimitsConfig, party: Party, size = 0): Plan {
 }
 
 /** `op: check` before the recipient is accepted, `op: refund` where something else refuses it then. */
-export function addressing(config: LimitsConfig, party: Party): Plan {
-  const { recipient } = party
+export function addressing(config: LimitsConfig, party: Party, recipient: Mailbox): Plan {
   const whos = [
     ...clientsOf(config, party),
     ...sendersOf(party, config.ipv6Prefix),
-    ...(recipient ? recipientsOf(recipient) : []),
+    ...recipientsOf(recipient),
   ]
   const counts = countAll(config, party, whos, [
     { what: 'recipients' },
@@ -130,7 +129,8 @@ export function ruled(
   who: Who,
 ): (Reason & Ruling) | undefined {
   const limit = config.perWhom[who.whom]?.get(what)
-  if (!limit || (party.relay && config.exemptRelay && EXEMPT.includes(what))) return undefined
+  if (!limit || (party.classification.class === 'relay' && config.exemptRelay && EXEMPT.includes(what)))
+    return undefined
   const { key, rate, subject } = limit.exceptions(who) ?? {
     key: 'limit',
     rate: limit.rate,

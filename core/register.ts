@@ -1,0 +1,57 @@
+// How each plugin of the bundle begins and ends.
+import { refuseEarly } from './haraka/early-refusal'
+import { takeOverRelaying } from './haraka/relaying'
+import { keepDenial } from './haraka/shared-hooks'
+import { insidesOf, requireSupported } from './haraka/supported'
+import type { Connection, Next, Plugin } from './haraka/types'
+import { type HeaderParser, setHeaderParser } from './header-address'
+import { hooksOf } from './hook-order'
+import { failStartOnErrors } from './ini/start-errors'
+import { connectionClosed, connectionOpened, startServices, stopServices } from './services'
+
+const shared = {
+  refuse_early: refuseEarly,
+  keep_denial: keepDenial,
+  count_open(next: Next, connection: Connection): void {
+    connectionOpened(connection)
+    next()
+  },
+  count_closed(next: Next, connection: Connection): void {
+    connectionClosed(connection)
+    next()
+  },
+}
+
+let isPrepared = false
+
+/**
+ * Comes first in each plugin's `register`: what all plugins of the bundle need, brought by the first one that loads.
+ * Throws Error, with one sentence, where this Haraka is not one that we support: nothing of ours is registered then.
+ */
+export function prepare(plugin: Plugin): void {
+  if (!isPrepared) {
+    requireSupported(plugin)
+    const { parseHeader } = insidesOf(plugin).package('@haraka/email-address') as {
+      parseHeader: HeaderParser
+    }
+    setHeaderParser(parseHeader)
+    takeOverRelaying(plugin)
+    Object.assign(plugin, shared)
+    registerRows(plugin, 'shared')
+    isPrepared = true
+  }
+  startServices(plugin)
+}
+
+/** Comes last: the plugin's rows of core/hook-order.ts. Throws Error where an ini file has errors. */
+export function registerHooks(plugin: Plugin): void {
+  registerRows(plugin, plugin.name)
+  failStartOnErrors(plugin)
+}
+
+/** Each plugin's `shutdown`. */
+export const shutdownPlugin = (): void => stopServices()
+
+function registerRows(plugin: Plugin, rows: string): void {
+  for (const { hook, method, priority } of hooksOf(rows)) plugin.register_hook(hook, method, priority)
+}
