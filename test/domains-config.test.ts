@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { ownListeners } from '../core/net/own-listeners'
 import { readDomains } from '../plugins/domains/config'
+import { certificate } from './support/certificate'
 import { readText } from './support/reading'
 
 const world = { ownListener: ownListeners({ listen: '127.0.0.1:25,[::]:2525' }), hostName: 'mx.example.com' }
@@ -21,6 +22,8 @@ spoof_allowed[] = 192.0.2.0/24      ; forwarders, mailing lists, hosted senders
 postmaster =             ; where <postmaster> without a domain goes; empty: postmaster@ the first domain
 bounce = verified        ; verified | send | drop: a DSN for queued mail of a client that may not relay (verified: its MAIL FROM had an SPF pass)
 smarthost =              ; next hop for relayed mail; empty: the recipient's MX
+smarthost_tls = may      ; none | may | encrypt | verify; with a login in the URL: verify, unless written here
+tls_ca =                 ; PEM file of authorities for next hops, beside the system's
 host_list = false        ; also take the domains in Haraka's config/host_list (delivery = plugin)
 redis = false            ; also take domains from Redis (section 7)
 questions = 20/1s        ; callouts to one next hop at most
@@ -31,7 +34,8 @@ cache_unknown = 1h
 next_hop = smtp://10.0.0.5:25, smtp://10.0.0.6:25
 subdomains = false       ; true: everything under example.com too
 delivery = forward       ; forward | queue | plugin
-tls = may                ; none | may | encrypt | verify
+tls = may                ; none | may | encrypt | verify; with a login in the URL: verify, unless written here
+connections = 20         ; to one next hop at once, a worker
 verify = callout         ; callout | none
 routing_characters = reject   ; reject | allow
 timeout = 30s            ; each step with the next hop; connecting: 5s
@@ -51,7 +55,6 @@ describe('domains.ini', () => {
     assert.deepEqual([value.antiSpoof, value.antiSpoofFrom, value.bounce], ['reject', 'tag', 'verified'])
     assert.deepEqual(value.postmaster, { user: 'postmaster', host: 'example.com' })
     assert.equal(value.smarthost, undefined)
-    assert.equal(value.longestFinal, 600_000)
     assert.equal(value.domains.first?.name, 'example.com')
     const hops = com?.route?.hops
     assert.ok(Array.isArray(hops))
@@ -68,7 +71,7 @@ describe('domains.ini', () => {
 
   it('without any domain has no postmaster, and nothing is ours', () => {
     const value = good('[main]\n')
-    assert.deepEqual([value.domains.all(), value.postmaster, value.longestFinal], [[], undefined, 0])
+    assert.deepEqual([value.domains.all(), value.postmaster], [[], undefined])
   })
 
   it('takes a next hop a line', () => {
@@ -93,13 +96,52 @@ describe('domains.ini', () => {
     assert.equal(key(HOP), key('next_hop = smtp://10.0.0.5:25'))
     assert.notEqual(key(HOP), key(`${HOP}\ntls = verify`))
     assert.notEqual(key(HOP), key(`${HOP}\ntimeout = 5s`))
+    assert.notEqual(key(HOP), key(`${HOP}\nconnections = 5`))
     assert.notEqual(key('next_hop = smtp://a:b@10.0.0.5'), key('next_hop = smtp://c:b@10.0.0.5'))
     assert.doesNotMatch(key('next_hop = smtp://a:hunter2@10.0.0.5') ?? '', /hunter2/)
   })
 
-  it('requires TLS of a smarthost that gets a password', () => {
-    assert.equal(good('[main]\nsmarthost = smtp://u:p@smart.example:587\n').smarthost?.tls, 'encrypt')
-    assert.equal(good('[main]\nsmarthost = smtp://smart.example\n').smarthost?.tls, 'may')
+  it('a login means a verified certificate, unless the operator writes otherwise', () => {
+    const domain = (text: string) => good(`[a.example]\n${text}\n`).domains.first?.route
+    const smarthost = (text: string) => good(`[main]\n${text}\n`).smarthost
+    const cases: [ReturnType<typeof domain>, string, boolean][] = [
+      [domain('next_hop = smtp://u:p@h.example:587'), 'verify', true],
+      [domain('next_hop = smtp://h.example, smtp://u:p@h.example:587'), 'verify', true],
+      [domain('next_hop = smtp://u:p@h.example:587\ntls = encrypt'), 'encrypt', false],
+      [domain('next_hop = smtp://u:p@h.example:587\ntls = verify'), 'verify', false],
+      [domain('next_hop = smtp://h.example'), 'may', false],
+      [smarthost('smarthost = smtp://u:p@smart.example:587'), 'verify', true],
+      [smarthost('smarthost = smtp://u:p@smart.example:587\nsmarthost_tls = encrypt'), 'encrypt', false],
+      [smarthost('smarthost = smtp://u:p@smart.example:587\nsmarthost_tls = none'), 'none', false],
+      [smarthost('smarthost = smtp://smart.example'), 'may', false],
+      [smarthost('smarthost = smtp://smart.example\nsmarthost_tls = verify'), 'verify', false],
+    ]
+    for (const [route, tls, forLogin] of cases)
+      assert.deepEqual([route?.tls, route?.tlsForLogin ?? false], [tls, forLogin], route?.key)
+  })
+
+  it('takes authorities from a PEM file, for every route', () => {
+    const { cert } = certificate()
+    const text = `[main]\nsmarthost = smtp://s.example\ntls_ca = /etc/ca.pem\n[a.example]\n${HOP}\n`
+    const { smarthost, domains } = good(text, { '/etc/ca.pem': `# ours\n${cert}${cert}` })
+    for (const route of [smarthost, domains.first?.route])
+      assert.equal(route?.ca?.match(/BEGIN CERTIFICATE/g)?.length, 2)
+    const without = good(`[a.example]\n${HOP}\n`).domains.first?.route
+    assert.notEqual(domains.first?.route?.key, without?.key, 'its connections are not shared')
+  })
+
+  it('says why authorities cannot be taken', () => {
+    const error = (files: Record<string, string>) =>
+      read(`[main]\ntls_ca = /etc/ca.pem\n`, files).errors.join('\n')
+    assert.match(error({}), /^domains\.ini \[main\] tls_ca: cannot be read: .*ca\.pem/)
+    assert.match(error({ '/etc/ca.pem': 'no pem' }), /tls_ca: \/etc\/ca\.pem holds no certificate in PEM/)
+    const { cert, key } = certificate()
+    assert.match(error({ '/etc/ca.pem': key }), /holds no certificate in PEM/)
+    const cut = cert.replace(/\n.{20}/, '\n')
+    assert.match(
+      error({ '/etc/ca.pem': cert + cut }),
+      /tls_ca: certificate 2 in \/etc\/ca\.pem cannot be read/,
+    )
   })
 
   it('knows domains in one form, and what is under those with subdomains', () => {
@@ -226,6 +268,18 @@ describe('domains.ini', () => {
     [
       `[a.example]\n${HOP}\ntls = yes`,
       'domains.ini [a.example] tls: "yes" is not one of none, may, encrypt, verify',
+    ],
+    [
+      `[a.example]\n${HOP}\nconnections = 0`,
+      'domains.ini [a.example] connections: "0" is not a number of connections, allowed: 1 to 1000',
+    ],
+    [
+      `[a.example]\n${HOP}\nconnections = many`,
+      'domains.ini [a.example] connections: "many" is not a number of connections, allowed: 1 to 1000',
+    ],
+    [
+      `[a.example]\n${HOP}\ntimeout_final = 61m`,
+      'domains.ini [a.example] timeout_final: "61m" is too long, allowed: up to 1h, for so long Haraka\'s hook waits',
     ],
     [
       `[a.example]\n${HOP}\ntimeout = 0s`,

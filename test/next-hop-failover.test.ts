@@ -63,10 +63,10 @@ test('hosts that cannot be used are passed over, each for its reason', async (t)
   const tls = certificate()
   for (const options of bad) {
     const [first, second] = [await start(t, options), await start(t, { tls })]
-    const route = routeTo([first.address(), second.address()], { timeout: 400, tls: 'verify' })
+    const route = routeTo([first.address(), second.address()], { timeout: 400, tls: 'verify', ca: tls.cert })
     // Those that fail later must get as far as that.
     if (options.respond) Object.assign(options, { tls })
-    const delivery = client(t, { ca: tls.cert }).open(route, sender)
+    const delivery = client(t).open(route, sender)
     const reply = await delivery.rcpt('b@b.example')
     assert.equal(reply.host, `127.0.0.1:${second.port}`, reply.text)
     await delivery.send(text('x\r\n'))
@@ -119,7 +119,7 @@ test('a host gets 80 ms to connect before the next one is tried, or four times w
   const [slow] = routeHops([(await start(t)).address(), 'smtp://b.example'])
   let time = 0
   // By this clock a connection takes 50 ms.
-  const hosts = new Hosts(withDefaults({ name: '' }), () => (time += 50))
+  const hosts = new Hosts(withDefaults({ name: '', clock: () => (time += 50) }))
   assert.equal(hosts.patience(slow), 80)
   const connected = await hosts.connect([slow], 1_000, new AbortController().signal, () => {})
   connected?.socket.destroy()
@@ -130,9 +130,9 @@ test('hosts that rest come last, in their order', () => {
   const hosts = new Hosts(withDefaults({ name: '' }))
   const [a, b] = routeHops(['smtp://a.example', 'smtp://b.example'])
   assert.deepEqual(hosts.order([a, b]), [a, b])
-  hosts.failed(a)
+  hosts.failed(a, 'x')
   assert.deepEqual(hosts.order([a, b]), [b, a])
-  hosts.failed(b)
+  hosts.failed(b, 'x')
   assert.deepEqual(hosts.order([a, b]), [a, b])
   hosts.worked(b)
   assert.deepEqual(hosts.order([a, b]), [b, a])
@@ -140,10 +140,10 @@ test('hosts that rest come last, in their order', () => {
 
 test('rest is 30 s at first, doubles up to 5 min, and success ends it', () => {
   let time = 0
-  const hosts = new Hosts(withDefaults({ name: '' }), () => time)
+  const hosts = new Hosts(withDefaults({ name: '', clock: () => time }))
   const [a, b] = routeHops(['smtp://a.example', 'smtp://b.example'])
   const restsFor = (seconds: number) => {
-    hosts.failed(a)
+    hosts.failed(a, 'x')
     time += seconds * 1_000 - 1
     assert.equal(hosts.order([a, b])[0], b, `${seconds} s`)
     time += 1

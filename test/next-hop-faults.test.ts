@@ -33,7 +33,7 @@ test('of a thousand messages over failing hosts, each that is reported accepted 
     onData: (bytes) => (bytes > 60_000 && dice() < 0.05 ? 'drop' : undefined),
   }
   const sinks = await Promise.all([startSink(options), startSink(options), startSink(options)])
-  const client = newClient({ rest: 20, maxRest: 100, budget: 3_000 })
+  const client = newClient({ backOff: 20, maxBackOff: 100, budget: 3_000 })
   t.after(() => Promise.all([client.closeAll(), ...sinks.map((sink) => sink.close())]))
   const hops = sinks.map((sink) => sink.address())
   const route = routeTo(hops, { timeout: 300, timeoutFinal: 2_000 })

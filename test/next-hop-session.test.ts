@@ -233,8 +233,7 @@ test('STARTTLS is used as the route says', async (t) => {
     const ca = tls.cert + other.cert
     const { delivery, sink: host } = await setUp(t, {
       sink,
-      route: { tls: mode, timeout: 800 },
-      settings: { ca },
+      route: { tls: mode, timeout: 800, ca },
     })
     const reply = await delivery.rcpt('b@b.example')
     if (expected instanceof RegExp) {
@@ -324,8 +323,7 @@ test('a name is said in SNI and must be the certificate’s; an address is not s
   ] as const) {
     const { delivery } = await setUp(t, {
       sink: { tls, respond },
-      route: { tls: 'verify' },
-      settings: { ca: tls.cert },
+      route: { tls: 'verify', ca: tls.cert },
       hop: (text) => text.replace('127.0.0.1', name),
     })
     assert.equal((await delivery.rcpt('b@b.example')).code, 250)

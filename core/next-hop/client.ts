@@ -14,24 +14,27 @@ export class NextHopClient {
     this.#settings = withDefaults(settings)
   }
 
-  /** Begins a transaction. Nothing is said, and no connection made, before its first recipient. */
-  open(route: Route, envelope: Envelope): Delivery {
-    return new Delivery(route, envelope, this.#connections(route.key))
+  /**
+   * Begins a transaction. Nothing is sent, and no connection made, before its first recipient.
+   * `budget`: ms for all hosts together at one recipient, the wait for a connection included.
+   */
+  open(route: Route, envelope: Envelope, { budget = this.#settings.budget } = {}): Delivery {
+    return new Delivery(route, envelope, this.#connections(route), budget)
   }
 
-  /** At shutdown: says QUIT on the connections kept for reuse; those in use are closed when they come back. */
+  /** At shutdown: sends QUIT on the connections kept for reuse; those in use are closed when they come back. */
   async closeAll(): Promise<void> {
     await Promise.all([...this.#routes.values()].map((connections) => connections.close()))
   }
 
-  #connections(key: string): Connections {
-    const known = this.#routes.get(key)
+  #connections(route: Route): Connections {
+    const known = this.#routes.get(route.key)
     if (known) return known
     if (this.#routes.size >= MANY_ROUTES) {
-      for (const [other, connections] of this.#routes) if (connections.unused) this.#routes.delete(other)
+      for (const [key, connections] of this.#routes) if (connections.unused) this.#routes.delete(key)
     }
-    const connections = new Connections(this.#settings)
-    this.#routes.set(key, connections)
+    const connections = new Connections(this.#settings, route)
+    this.#routes.set(route.key, connections)
     return connections
   }
 }

@@ -2,10 +2,11 @@
 import { connect, type Socket } from 'node:net'
 import type { NextHop } from './address'
 import { HostFailure } from './reply'
+import { errorName } from './wire'
 
 export interface Attempt {
   socket: Socket
-  /** Rejects with HostFailure. Who takes the socket must listen to its errors. */
+  /** Rejects with HostFailure. Whoever takes the socket must listen to its errors. */
   connected: Promise<Socket>
 }
 
@@ -26,7 +27,7 @@ export function connectTo(hop: NextHop, timeout: number, signal: AbortSignal): A
     }
     signal.addEventListener('abort', stop, { once: true })
     // Stays, so that an error between here and the session's own listener harms nobody.
-    socket.on('error', (error) => end(error.message || 'cannot be reached'))
+    socket.on('error', (error) => end(errorName(error)))
     socket.once('connect', () => {
       done()
       resolve(socket)

@@ -1,9 +1,13 @@
-// All connections of one route: how many there may be, those kept for reuse, and a session when one is needed.
-import { type NextHop, printHost } from './address'
+// All connections of one route: those kept for reuse, and a session when one is needed.
+import type { Socket } from 'node:net'
+import type { NextHop } from './address'
 import { connectTo } from './connect'
+import { resetSession } from './envelope'
 import { type Connected, Hosts, hopKey } from './hosts'
-import { HostFailure } from './reply'
-import { type FullSettings, now, type Route, stepTime, type TlsMode } from './route'
+import { Places } from './places'
+import { CongestionFailure } from './reply'
+import { DEFAULT_CONNECTIONS, type FullSettings, now, type Route, stepTime, type TlsMode } from './route'
+import type { Search } from './search'
 import { Session } from './session'
 import { TlsFailure } from './wire'
 
@@ -12,95 +16,53 @@ interface Idle {
   timer: NodeJS.Timeout
 }
 
-/** One search for a host that takes the envelope. */
-export class Search {
-  /** Hosts that had their turn. */
-  readonly tried = new Set<string>()
-  /** Hosts whose kept connection was dead: theirs must be a new one. */
-  readonly stale = new Set<string>()
-  #failures: string[] = []
-
-  constructor(
-    /** When it must be over, on the clock of `now()`. */
-    public deadline: number,
-    readonly signal: AbortSignal,
-  ) {}
-
-  failed(hop: NextHop, error: unknown) {
-    this.tried.add(hopKey(hop))
-    this.noted(hop, error)
-  }
-
-  noted(hop: NextHop, error: unknown) {
-    this.#failures.push(`${printHost(hop)}: ${error instanceof Error ? error.message : error}`)
-  }
-
-  /** Why it ended without a host. */
-  get failure(): HostFailure {
-    return new HostFailure(this.#failures.join('; ') || 'no host could be tried in time', false)
-  }
-}
+/** What a 421 greeting says when it is about the number of connections, in the words of the usual servers. */
+const TOO_MANY = /too many|concurrent|simultaneous|limit/i
+/** A connection to a host that is short of them is kept no longer than this for reuse, ms: other workers want some, too. */
+const SHORT_IDLE = 1_000
 
 export class Connections {
   readonly hosts: Hosts
-  #active = 0
+  readonly places: Places
+  #open = new Set<Session>()
   #idle: Idle[] = []
-  #waiting: (() => void)[] = []
+  /** Sessions that are neither in use nor idle: they await the answer to RSET or QUIT. */
+  #between = new Set<Promise<void>>()
   #closed = false
 
-  constructor(readonly settings: FullSettings) {
+  constructor(
+    readonly settings: FullSettings,
+    { connections = DEFAULT_CONNECTIONS }: Pick<Route, 'connections'> = {},
+  ) {
     this.hosts = new Hosts(settings)
+    this.places = new Places(connections, settings)
   }
 
   /** True when nothing would be lost with it but what it knows of its hosts. */
   get unused(): boolean {
-    return this.#active === 0 && this.#idle.length === 0
-  }
-
-  /** Takes one of the route's places. Rejects with HostFailure at the deadline. */
-  async enter({ deadline, signal }: Search): Promise<void> {
-    if (this.#active < this.settings.maxOpen) {
-      this.#active++
-      return
-    }
-    await new Promise<void>((resolve, reject) => {
-      const end = (settle: () => void) => {
-        clearTimeout(timer)
-        signal.removeEventListener('abort', stop)
-        this.#waiting = this.#waiting.filter((waiting) => waiting !== come)
-        settle()
-      }
-      const come = () => end(resolve)
-      const refuse = (why: string) => end(() => reject(new HostFailure(why, false)))
-      const stop = () => refuse('given up')
-      const timer = setTimeout(() => refuse('too many connections are open'), stepTime(Infinity, deadline))
-      signal.addEventListener('abort', stop, { once: true })
-      this.#waiting.push(come)
-    })
-  }
-
-  /** Gives the place to who waits, else back. */
-  leave() {
-    const next = this.#waiting[0]
-    if (next) next()
-    else this.#active--
+    return this.places.taken === 0 && !this.places.awaited && this.#open.size === 0
   }
 
   /**
    * A session with the first host in order that has not had its turn, kept or new, and when this host's turn ends:
-   * what time is left is shared by those that are left. Rejects with HostFailure when none is left.
+   * what time is left is shared by those that are left. The caller has a place. Rejects with HostFailure when no host
+   * is left.
    */
   async session(route: Route, hops: NextHop[], search: Search): Promise<{ session: Session; until: number }> {
     for (;;) {
       const left = this.hosts.order(hops.filter((hop) => !search.tried.has(hopKey(hop))))
       const first = left[0]
       const time = search.deadline - now()
-      if (!first || time <= 0 || search.signal.aborted) throw search.failure
+      if (time <= 0 || search.signal.aborted) throw search.failure
+      if (!first) {
+        if (await search.pause()) continue
+        throw search.failure
+      }
       const until = now() + time / left.length
-      const kept = search.stale.has(hopKey(first)) ? undefined : this.#take(first)
+      const kept = search.stale.has(hopKey(first)) ? undefined : this.#takeIdle(first)
       // If it turns out dead, a new one has its time, too.
       if (kept) return { session: kept, until: now() + time / (left.length + 1) }
-      this.#makeRoom()
+      if (await this.#madeRoom()) continue
       const failed = (hop: NextHop, error: unknown) => search.failed(hop, error)
       const connectTime = Math.min(this.settings.connectTimeout, time)
       const connected = await this.hosts.connect(left, connectTime, search.signal, failed)
@@ -108,28 +70,46 @@ export class Connections {
       try {
         return { session: await this.#dialogue(connected, route, until, search.signal), until }
       } catch (error) {
-        if (!search.signal.aborted) this.hosts.failed(connected.hop)
-        search.failed(connected.hop, error)
+        await this.#refused(connected.hop, error, search)
       }
     }
   }
 
   /** Takes a session back, and its place. A transaction that is open is ended by RSET. */
   giveBack(session: Session) {
-    if (!session.inTransaction) return this.#keep(session)
-    session.ask('RSET', this.settings.connectTimeout).then(
-      ({ code }) => {
-        session.inTransaction = code !== 250
-        this.#keep(session)
-      },
-      () => this.#keep(session),
-    )
+    const { connectTimeout, maxTransactions } = this.settings
+    if (session.alive) {
+      if (this.#closed || session.transactions >= maxTransactions) this.#quit(session)
+      // Whoever waits says RSET before its own MAIL, and need not wait for the answer to ours.
+      else if (!session.transaction || this.places.awaited) this.#keep(session)
+      else this.#whileBetween(this.#reset(session, connectTimeout))
+    }
+    this.places.free()
   }
 
-  /** Says QUIT on what is kept; what is in use is closed when it comes back. */
+  /** Sends QUIT on what is kept; what is in use is closed when it comes back. */
   async close() {
     this.#closed = true
-    await Promise.all(this.#idle.slice().map((idle) => this.#evict(idle)))
+    for (const idle of this.#idle.slice()) this.#evict(idle)
+    await Promise.all(this.#between)
+  }
+
+  /** What a host's refusal of a new connection means. */
+  async #refused(hop: NextHop, error: unknown, search: Search): Promise<void> {
+    const own = [...this.#open].filter((session) => hopKey(session.hop) === hopKey(hop)).length
+    const isFull =
+      error instanceof CongestionFailure &&
+      (own > 0 || TOO_MANY.test(error.message)) &&
+      !search.signal.aborted
+    if (!isFull) {
+      if (!search.signal.aborted) this.hosts.failed(hop, error)
+      return search.failed(hop, error instanceof CongestionFailure ? error.message : error)
+    }
+    // Others have all that it allows.
+    if (own === 0) return search.busy(hop, error)
+    search.noted(hop, error)
+    this.places.limit(own)
+    await this.places.exchange(search)
   }
 
   async #dialogue(
@@ -138,19 +118,33 @@ export class Connections {
     deadline: number,
     signal: AbortSignal,
   ): Promise<Session> {
-    const { name, ca, connectTimeout } = this.settings
-    const dialogue = (tls: TlsMode) => ({ name, ca, tls, timeout: route.timeout, deadline, signal })
+    const { name, connectTimeout } = this.settings
+    const { timeout, ca = '', tlsForLogin = false } = route
+    const open = async (socket: Socket, tls: TlsMode) => {
+      const session = await Session.open(socket, hop, {
+        name,
+        ca,
+        tls,
+        tlsForLogin,
+        timeout,
+        deadline,
+        signal,
+      })
+      this.#open.add(session)
+      session.wire.onFailure = () => this.#gone(session)
+      return session
+    }
     try {
-      return await Session.open(socket, hop, dialogue(route.tls))
+      return await open(socket, route.tls)
     } catch (error) {
       if (!(error instanceof TlsFailure) || route.tls !== 'may' || hop.implicitTls || signal.aborted)
         throw error
       const again = connectTo(hop, stepTime(connectTimeout, deadline), signal)
-      return Session.open(await again.connected, hop, dialogue('none'))
+      return open(await again.connected, 'none')
     }
   }
 
-  #take(hop: NextHop): Session | undefined {
+  #takeIdle(hop: NextHop): Session | undefined {
     const key = hopKey(hop)
     const idle = this.#idle.filter(({ session }) => hopKey(session.hop) === key).at(-1)
     if (!idle) return undefined
@@ -159,34 +153,63 @@ export class Connections {
     return idle.session
   }
 
-  /** For the next one, if it may be kept: whoever waits for a place finds it there. */
-  #keep(session: Session) {
-    const { maxIdle, idleTime, maxTransactions } = this.settings
-    const worn = session.inTransaction || session.transactions >= maxTransactions
-    if (session.alive && (this.#closed || worn || this.#idle.length >= maxIdle)) void session.quit()
-    else if (session.alive) {
-      const idle: Idle = { session, timer: setTimeout(() => void this.#evict(idle), idleTime).unref() }
-      session.reused = true
-      session.wire.onFailure = () => this.#forget(idle)
-      session.wire.setIdle(true)
-      this.#idle.push(idle)
+  async #reset(session: Session, ms: number): Promise<void> {
+    try {
+      await resetSession(session, ms)
+      this.#keep(session)
+    } catch {
+      session.destroy('does not answer RSET')
     }
-    this.leave()
   }
 
-  #makeRoom() {
+  /** For the next one: whoever waits for a place finds it here. */
+  #keep(session: Session) {
+    const { maxIdle, idleTime } = this.settings
+    if (!session.alive) return
+    if (this.#closed || (this.#idle.length >= maxIdle && !this.places.awaited)) return this.#quit(session)
+    const time = this.places.isLimited ? Math.min(idleTime, SHORT_IDLE) : idleTime
+    const idle: Idle = { session, timer: setTimeout(() => this.#evict(idle), time).unref() }
+    session.reused = true
+    session.wire.setIdle(true)
+    this.#idle.push(idle)
+  }
+
+  /**
+   * Whether something had to end first, so that no more are open than there are places. The search looks again then:
+   * what was between may be kept now.
+   */
+  async #madeRoom(): Promise<boolean> {
+    const { taken, capacity } = this.places
+    if (taken + this.#idle.length + this.#between.size <= capacity) return false
     const oldest = this.#idle[0]
-    if (oldest && this.#active + this.#idle.length > this.settings.maxOpen) void this.#evict(oldest)
+    if (oldest) this.#evict(oldest)
+    if (!this.#between.size) return false
+    await Promise.race(this.#between)
+    return true
   }
 
-  #evict(idle: Idle): Promise<void> {
+  #evict(idle: Idle) {
     this.#forget(idle)
-    return idle.session.quit()
+    this.#quit(idle.session)
+  }
+
+  #quit(session: Session) {
+    this.#whileBetween(session.quit())
+  }
+
+  #whileBetween(work: Promise<void>) {
+    const done = work.finally(() => this.#between.delete(done))
+    this.#between.add(done)
+  }
+
+  #gone(session: Session) {
+    this.#open.delete(session)
+    const idle = this.#idle.find((one) => one.session === session)
+    if (idle) this.#forget(idle)
   }
 
   #forget(idle: Idle) {
     clearTimeout(idle.timer)
-    idle.session.wire.onFailure = undefined
     this.#idle = this.#idle.filter((one) => one !== idle)
   }
 }

@@ -1,19 +1,29 @@
-// One transaction with one next hop, over as many hosts and connections as it takes. Nothing here rejects: see noAnswer.
-import { type Connections, Search } from './connections'
-import { needsUtf8, sayEnvelope, sayRecipient, unsayable } from './envelope'
+// One transaction with one next hop, over as many hosts and connections as it takes. Nothing here rejects: see failureReply.
+import type { Connections } from './connections'
+import { needsUtf8, sendEnvelope, sendRecipient, unsendable } from './envelope'
 import { openEnvelope } from './failover'
 import { hopKey } from './hosts'
 import { askForData, type Source, SourceFailure, sendMessage } from './message'
-import { HostFailure, isAccepted, noAnswer, type Outcome, type Reply } from './reply'
+import type { Holder } from './places'
+import {
+  failureReply,
+  HostFailure,
+  isAccepted,
+  isDeferred,
+  noAnswer,
+  type Outcome,
+  type Reply,
+} from './reply'
 import { type Envelope, now, type Route, stepTime } from './route'
+import { Search } from './search'
 import type { Session } from './session'
 
 const OVER = noAnswer('The transaction is over')
 
-export class Delivery {
-  /** With a transaction open that holds #accepted, as long as it lives. */
+export class Delivery implements Holder {
+  /** While it lives, with a transaction open. It, not this delivery, knows what it accepted. */
   #session: Session | undefined
-  /** Recipients that the next hop accepted and that have not been taken back, with its answers. */
+  /** The recipients that the client was told yes for and that have not been taken back, with the answers. */
   #accepted = new Map<string, Reply>()
   #idle: NodeJS.Timeout | undefined
   #queue: Promise<unknown> = Promise.resolve()
@@ -25,6 +35,8 @@ export class Delivery {
     readonly route: Route,
     readonly envelope: Envelope,
     readonly connections: Connections,
+    /** For all hosts together at one recipient, ms. */
+    readonly budget: number,
   ) {}
 
   /** The recipients that the next hop has accepted. */
@@ -32,27 +44,27 @@ export class Delivery {
     return [...this.#accepted.keys()]
   }
 
-  /** Says a recipient, MAIL before the first one, and returns the next hop's own answer, or noAnswer. */
+  /** Sends a recipient, MAIL before the first one, and returns the next hop's own answer, or noAnswer. */
   rcpt(address: string): Promise<Reply> {
     return this.#inTurn(OVER, async () => {
       const known = this.#accepted.get(address)
       if (known) return known
-      const { budget } = this.connections.settings
+      const { budget } = this
       const deadline = now() + budget
       const session = this.#session
-      const refusal = session && unsayable(session, this.envelope, address)
+      const refusal = session && unsendable(session, this.envelope, address)
       if (refusal) return refusal
-      if (session?.alive && session.inTransaction && (session.utf8 || !needsUtf8(address))) {
+      if (session?.alive && session.transaction && (session.transaction.utf8 || !needsUtf8(address))) {
         try {
           // The other half is for another host.
-          const reply = await sayRecipient(session, address, Math.min(this.route.timeout, budget / 2))
+          const reply = await sendRecipient(session, address, Math.min(this.route.timeout, budget / 2))
           this.#remember(new Map([[address, reply]]))
           return reply
         } catch {
           this.#drop()
         }
       }
-      return (await this.#say([...this.#accepted.keys(), address], deadline)).get(address) ?? OVER
+      return (await this.#sendEnvelope([...this.#accepted.keys(), address], deadline)).get(address) ?? OVER
     })
   }
 
@@ -65,10 +77,10 @@ export class Delivery {
     const all = (replies: Map<string, Reply>) =>
       wanted.map((recipient) => ({ recipient, reply: replies.get(recipient) ?? OVER }))
     return this.#inTurn(all(new Map()), async () => {
-      const same = wanted.length === this.#accepted.size && wanted.every((one) => this.#accepted.has(one))
-      if (same && this.#session?.alive) return all(this.#accepted)
       for (const one of this.held) if (!wanted.includes(one)) this.#accepted.delete(one)
-      return all(await this.#say(wanted, now() + this.connections.settings.budget))
+      if (wanted.every((one) => this.#accepted.has(one)) && holds(this.#session, wanted))
+        return all(this.#accepted)
+      return all(await this.#sendEnvelope(wanted, now() + this.budget))
     })
   }
 
@@ -82,7 +94,8 @@ export class Delivery {
       try {
         return await this.#sendAll(this.held, source)
       } catch (error) {
-        return forAll(noAnswer(describe(error), '', error instanceof SourceFailure ? '4.3.0' : '4.4.1'))
+        const reply = failureReply(error)
+        return forAll(error instanceof SourceFailure ? { ...reply, status: '4.3.0' } : reply)
       }
     })
     this.abort()
@@ -99,60 +112,82 @@ export class Delivery {
     else this.#release()
   }
 
+  /** Its client idles and somebody else waits: the connection is theirs, and the envelope is sent again when needed. */
+  giveWay() {
+    if (!this.#busy) this.#release()
+  }
+
   /** One after the other, and never rejecting; `over` is the answer after the end. */
   #inTurn<T>(over: T, act: () => Promise<T>): Promise<T> {
     const turn = this.#queue.then(async () => {
       if (this.#over) return over
       clearTimeout(this.#idle)
+      this.connections.places.works(this)
       this.#busy = true
       try {
         return await act()
       } finally {
         this.#busy = false
-        if (this.#over) this.#release()
-        else this.#idle = setTimeout(() => this.#release(), this.connections.settings.idle).unref()
+        if (this.#session?.alive && !this.#over) this.#waitForClient()
+        else this.#release()
       }
     })
     this.#queue = turn.catch(() => {})
     return turn
   }
 
+  #waitForClient() {
+    this.#idle = setTimeout(() => this.#release(), this.connections.settings.idle).unref()
+    this.connections.places.idles(this)
+  }
+
   async #sendAll(recipients: string[], source: Source): Promise<Outcome[]> {
+    const { handOver } = this.connections.settings
+    const deadline = now() + handOver
     const search = new Search(0, this.#stop.signal)
+    const { timeout, timeoutFinal } = this.route
     while (recipients.length) {
-      const held = this.#session?.alive ? this.#session : undefined
-      const session = held ?? (await this.#openAgain(recipients, search))
+      const held = holds(this.#session, recipients) ? this.#session : undefined
+      const session = held ?? (await this.#openAgain(recipients, search, deadline))
+      const { hop, peer } = session
       try {
         // One that hung up while the client was slow may be asked once more, on a new connection.
-        if (!held) search.tried.add(hopKey(session.hop))
-        const refusal = await askForData(session, this.route.timeout)
-        if (refusal) return recipients.map((recipient) => ({ recipient, reply: refusal }))
-        search.tried.add(hopKey(session.hop))
-        return await sendMessage(session, recipients, source, this.route)
+        if (!held) search.tried.add(hopKey(hop))
+        const refusal = await askForData(session, stepTime(timeout, deadline))
+        // One that carried other mail before may be spent: a new one may take the message.
+        if (refusal && isDeferred(refusal) && session.transactions > 1) {
+          search.tried.delete(hopKey(hop))
+          search.stale.add(hopKey(hop))
+          await session.quit()
+          continue
+        }
+        if (refusal) return recipients.map((recipient) => ({ recipient, reply: refusal, peer }))
+        search.tried.add(hopKey(hop))
+        return await sendMessage(session, source, { timeout, timeoutFinal, deadline })
       } catch (error) {
         this.#drop()
         if (!(error instanceof HostFailure) || this.#over) throw error
-        search.noted(session.hop, error)
-        if (error.rests) this.connections.hosts.failed(session.hop)
+        search.noted(hop, error)
+        if (error.backsOff) this.connections.hosts.failed(hop, error)
       }
     }
     return []
   }
 
   /** All recipients or none: a client that is told 250 must not lose one, and 4xx brings it back to ask again. */
-  async #openAgain(recipients: string[], search: Search): Promise<Session> {
+  async #openAgain(recipients: string[], search: Search, deadline: number): Promise<Session> {
     this.#drop()
-    search.deadline = now() + this.connections.settings.budget
+    search.deadline = Math.min(now() + this.budget, deadline)
     const { route, envelope, connections } = this
     const { session, replies } = await openEnvelope(connections, route, envelope, recipients, search)
     this.#session = session
     const refused = [...replies.values()].find((reply) => !isAccepted(reply))
-    if (refused) throw new HostFailure(`${refused.host} now says ${refused.code} ${refused.text}`)
+    if (refused) throw new HostFailure(`${refused.host} now answers ${refused.code} ${refused.text}`)
     return session
   }
 
-  /** Says the whole list: anew on the connection that is open, else on the first host that takes it. */
-  async #say(list: string[], deadline: number): Promise<Map<string, Reply>> {
+  /** Sends the whole list: anew on the connection that is open, else to the first host that takes it. */
+  async #sendEnvelope(list: string[], deadline: number): Promise<Map<string, Reply>> {
     const session = this.#session
     if (!list.length) {
       this.#release()
@@ -162,7 +197,9 @@ export class Delivery {
       try {
         const half = (now() + deadline) / 2
         const step = () => stepTime(this.route.timeout, half)
-        return this.#remember(await sayEnvelope(session, this.envelope, list, step))
+        const { replies, spent } = await sendEnvelope(session, this.envelope, list, step)
+        if (!spent) return this.#remember(replies)
+        await session.quit()
       } catch {
         session.destroy('failed')
       }
@@ -174,7 +211,7 @@ export class Delivery {
       this.#session = opened.session
       return this.#remember(opened.replies)
     } catch (error) {
-      return new Map(list.map((recipient) => [recipient, noAnswer(describe(error))]))
+      return new Map(list.map((recipient) => [recipient, failureReply(error)]))
     }
   }
 
@@ -192,13 +229,18 @@ export class Delivery {
     this.#release()
   }
 
-  /** Gives the connection back; what was accepted is said again when it is needed. */
+  /** Gives the connection back; what was accepted is sent again when it is needed. */
   #release() {
     clearTimeout(this.#idle)
+    this.connections.places.works(this)
     const session = this.#session
     this.#session = undefined
     if (session) this.connections.giveBack(session)
   }
 }
 
-const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+/** Whether this session lives and its open transaction has these recipients, all of them and no others. */
+function holds(session: Session | undefined, wanted: string[]): boolean {
+  const accepted = session?.alive ? session.transaction?.accepted : undefined
+  return accepted?.length === wanted.length && wanted.every((one) => accepted.includes(one))
+}

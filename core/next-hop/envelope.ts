@@ -1,6 +1,14 @@
 // The envelope of one transaction on one session: MAIL and RCPT.
 import { domainToASCII } from 'node:url'
-import { HostFailure, isAccepted, type Reply, type Said, toReply } from './reply'
+import {
+  HostFailure,
+  isAccepted,
+  isDeferred,
+  type RawReply,
+  type Reply,
+  toRecipientReply,
+  toReply,
+} from './reply'
 import type { Envelope } from './route'
 import type { Session } from './session'
 
@@ -13,7 +21,7 @@ export function needsUtf8(address: string): boolean {
 }
 
 /** Why this host cannot be told this recipient: the refusal it gets. Nothing in an address may end a line. */
-export function unsayable(session: Session, { mailFrom }: Envelope, recipient: string): Reply | undefined {
+export function unsendable(session: Session, { mailFrom }: Envelope, recipient: string): Reply | undefined {
   const { host } = session
   if (/[\0-\x1f\x7f]/.test(mailFrom + recipient)) {
     return { answered: true, code: 553, status: '5.1.3', text: 'Control characters in the address', host }
@@ -28,58 +36,80 @@ export function unsayable(session: Session, { mailFrom }: Envelope, recipient: s
   }
 }
 
+export interface EnvelopeAnswer {
+  /** Each recipient's answer, in the order they were given. */
+  replies: Map<string, Reply>
+  /** MAIL was deferred on a session that had carried mail before: it may be spent, and a new one take the message. */
+  spent: boolean
+}
+
 /**
- * Says MAIL and each RCPT, after RSET if a transaction is open. A refused MAIL is each recipient's answer.
- * Rejects with HostFailure.
+ * Sends MAIL and each RCPT, after RSET if the session had a transaction before. A refused MAIL is each recipient's
+ * answer. Afterwards `session.transaction` holds what the session accepted. Rejects with HostFailure.
  */
-export async function sayEnvelope(
+export async function sendEnvelope(
   session: Session,
   envelope: Envelope,
   recipients: string[],
   step: () => number,
-): Promise<Map<string, Reply>> {
+): Promise<EnvelopeAnswer> {
   const { host } = session
-  const replies = new Map<string, Reply>()
+  const refusals = new Map<string, Reply>()
   for (const recipient of recipients) {
-    const refusal = unsayable(session, envelope, recipient)
-    if (refusal) replies.set(recipient, refusal)
+    const refusal = unsendable(session, envelope, recipient)
+    if (refusal) refusals.set(recipient, refusal)
   }
-  const sayable = recipients.filter((recipient) => !replies.has(recipient))
-  const reset = session.inTransaction ? ['RSET'] : []
-  if (!sayable.length) {
-    for (const said of await session.askAll(reset, step)) requireReset(said)
-    session.inTransaction = false
-    return replies
-  }
-  const withUtf8 =
+  const sendable = recipients.filter((recipient) => !refusals.has(recipient))
+  const utf8 =
     needsUtf8(envelope.mailFrom) ||
-    sayable.some(needsUtf8) ||
+    sendable.some(needsUtf8) ||
     (envelope.utf8 === true && session.offers('SMTPUTF8'))
-  session.inTransaction = true
-  session.transactions++
-  const said = await session.askAll(
-    [...reset, mailLine(session, envelope, withUtf8), ...sayable.map(rcptLine)],
-    step,
-  )
+  const reset = session.needsReset ? ['RSET'] : []
+  const lines = sendable.length ? [mailLine(session, envelope, utf8), ...sendable.map(rcptLine)] : []
+  session.transaction = undefined
+  session.needsReset = lines.length > 0
+  const answers = await session.askAll([...reset, ...lines], step)
   session.reused = false
-  session.utf8 = withUtf8
-  said.slice(0, reset.length).forEach(requireReset)
-  const [mail, ...rcpts] = said.slice(reset.length)
-  session.inTransaction = mail !== undefined && isAccepted(mail)
-  sayable.forEach((recipient, index) => {
-    const answer = mail && isAccepted(mail) ? rcpts[index] : mail
-    if (answer) replies.set(recipient, toReply(answer, host))
-  })
-  return replies
+  answers.slice(0, reset.length).forEach(requireReset)
+  const [mail, ...rcpts] = answers.slice(reset.length)
+  if (!mail) return { replies: refusals, spent: false }
+  const spent = isDeferred(mail) && session.transactions > 0
+  if (isAccepted(mail)) {
+    session.transactions++
+    session.transaction = {
+      utf8,
+      accepted: sendable.filter((_, index) => rcpts[index] && isAccepted(rcpts[index])),
+    }
+  }
+  const replies = new Map<string, Reply>()
+  let next = 0
+  for (const recipient of recipients) {
+    const refusal = refusals.get(recipient)
+    const rcpt = refusal ? undefined : rcpts[next++]
+    replies.set(
+      recipient,
+      refusal ?? (rcpt && isAccepted(mail) ? toRecipientReply(rcpt, host) : toReply(mail, host)),
+    )
+  }
+  return { replies, spent }
 }
 
-function requireReset({ code }: Said) {
+/** Ends the open transaction, so that the host holds nothing of it. Rejects with HostFailure. */
+export async function resetSession(session: Session, ms: number): Promise<void> {
+  session.transaction = undefined
+  requireReset(await session.ask('RSET', ms))
+  session.needsReset = false
+}
+
+function requireReset({ code }: RawReply) {
   if (code !== 250) throw new HostFailure(`answered RSET with ${code}`)
 }
 
-/** Says one more RCPT. Rejects with HostFailure. */
-export async function sayRecipient(session: Session, recipient: string, ms: number): Promise<Reply> {
-  return toReply(await session.ask(rcptLine(recipient), ms), session.host)
+/** Sends one more RCPT in the open transaction. Rejects with HostFailure. */
+export async function sendRecipient(session: Session, recipient: string, ms: number): Promise<Reply> {
+  const reply = toRecipientReply(await session.ask(rcptLine(recipient), ms), session.host)
+  if (isAccepted(reply)) session.transaction?.accepted.push(recipient)
+  return reply
 }
 
 /** The path of an address, its domain in ASCII. */

@@ -1,11 +1,17 @@
 // Finds the first host of a route that takes an envelope.
 import type { NextHop } from './address'
-import type { Connections, Search } from './connections'
-import { sayEnvelope } from './envelope'
+import type { Connections } from './connections'
+import { sendEnvelope } from './envelope'
 import { hopKey } from './hosts'
 import { HostFailure, type Reply } from './reply'
 import { type Envelope, now, type Route, stepTime } from './route'
+import type { Search } from './search'
 import type { Session } from './session'
+
+export interface Opened {
+  session: Session
+  replies: Map<string, Reply>
+}
 
 /**
  * Opens a transaction for these recipients with the first host in order that answers, whatever it answers, and takes
@@ -17,37 +23,42 @@ export async function openEnvelope(
   envelope: Envelope,
   recipients: string[],
   search: Search,
-): Promise<{ session: Session; replies: Map<string, Reply> }> {
+): Promise<Opened> {
   const hops = await lookUp(route, search)
-  await connections.enter(search)
+  const { places } = connections
+  await places.take(search)
   try {
     for (;;) {
       const { session, until } = await connections.session(route, hops, search)
-      const replies = await offer(connections, session, search, () =>
-        sayEnvelope(session, envelope, recipients, () => stepTime(route.timeout, until)),
-      )
+      const step = () => stepTime(route.timeout, until)
+      const replies = await offer(connections, session, envelope, recipients, search, step)
       if (replies) return { session, replies }
     }
   } catch (error) {
-    connections.leave()
+    places.free()
     throw error
   }
 }
 
-/** What the host answers; nothing when it fails, which is noted. */
-async function offer<T>(
+/** What the host answers; nothing when it fails, which is noted, or when another session with it is to be asked. */
+async function offer(
   { hosts }: Connections,
   session: Session,
+  envelope: Envelope,
+  recipients: string[],
   search: Search,
-  say: () => Promise<T>,
-): Promise<T | undefined> {
+  step: () => number,
+): Promise<Map<string, Reply> | undefined> {
   const { hop } = session
   const stop = () => session.destroy('given up')
   search.signal.addEventListener('abort', stop, { once: true })
   try {
-    const answer = await say()
+    const { replies, spent } = await sendEnvelope(session, envelope, recipients, step)
     hosts.worked(hop)
-    return answer
+    if (!spent) return replies
+    search.stale.add(hopKey(hop))
+    await session.quit()
+    return undefined
   } catch (error) {
     session.destroy('failed')
     if (session.reused) {
@@ -55,7 +66,7 @@ async function offer<T>(
       return undefined
     }
     search.failed(hop, error)
-    if (error instanceof HostFailure && error.rests) hosts.failed(hop)
+    if (error instanceof HostFailure && error.backsOff) hosts.failed(hop, error)
     return undefined
   } finally {
     search.signal.removeEventListener('abort', stop)

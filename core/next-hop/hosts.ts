@@ -1,14 +1,14 @@
-// The hosts of one route: their order, which of them rest, and the race to connect to the first that lives.
+// The hosts of one route: their order, which of them back off, and the race to connect to the first that lives.
 import type { Socket } from 'node:net'
 import type { NextHop } from './address'
 import { type Attempt, connectTo } from './connect'
 import { HostFailure } from './reply'
-import { type FullSettings, now } from './route'
+import type { FullSettings } from './route'
 
 interface State {
-  restsUntil: number
-  /** How long it rests next time it fails, ms. */
-  rest: number
+  backsOffUntil: number
+  /** How long it backs off next time it fails, ms. */
+  backOff: number
   connectTime: number | undefined
 }
 
@@ -29,32 +29,34 @@ export function hopKey(hop: NextHop): string {
 export class Hosts {
   #states = new Map<string, State>()
 
-  /** `clock` in ms. */
-  constructor(
-    readonly settings: FullSettings,
-    readonly clock: () => number = now,
-  ) {}
+  constructor(readonly settings: FullSettings) {}
 
-  /** As given, those that rest last. */
+  /** As given, those that back off last. */
   order(hops: NextHop[]): NextHop[] {
-    const resting = (hop: NextHop) => this.#state(hop).restsUntil > this.clock()
-    return [...hops.filter((hop) => !resting(hop)), ...hops.filter(resting)]
+    const now = this.settings.clock()
+    const backsOff = (hop: NextHop) => this.#state(hop).backsOffUntil > now
+    return [...hops.filter((hop) => !backsOff(hop)), ...hops.filter(backsOff)]
   }
 
-  failed(hop: NextHop) {
+  /** It backs off now, each time twice as long as before. */
+  failed(hop: NextHop, error: unknown) {
     const state = this.#state(hop)
-    state.restsUntil = this.clock() + state.rest
-    state.rest = Math.min(state.rest * 2, this.settings.maxRest)
+    const { clock, maxBackOff, health } = this.settings
+    health.down(hop, error, state.backOff)
+    state.backsOffUntil = clock() + state.backOff
+    state.backOff = Math.min(state.backOff * 2, maxBackOff)
   }
 
+  /** It took part in a transaction, whatever it answered. */
   worked(hop: NextHop) {
-    Object.assign(this.#state(hop), { restsUntil: 0, rest: this.settings.rest })
+    this.settings.health.back(hop)
+    Object.assign(this.#state(hop), { backsOffUntil: 0, backOff: this.settings.backOff })
   }
 
   /**
    * Connects to the first of these hosts. One that takes much longer than usual is helped out by the next one, side
    * by side, and the first that is connected wins. The others' connections end unused, but whether they came about
-   * is remembered: a slow host is given more time, a dead one rests.
+   * is remembered: a slow host is given more time, a dead one backs off.
    * `failed` hears of each host that cannot be reached. Nothing comes back when none can.
    */
   connect(
@@ -77,7 +79,7 @@ export class Hosts {
         settled = true
         clearTimeout(timer)
         signal.removeEventListener('abort', stop)
-        // Nobody waits for the rest; they keep no process alive.
+        // Nobody waits for the others; they keep no process alive.
         for (const { socket } of attempts) if (socket !== connected?.socket) socket.unref()
         resolve(connected)
       }
@@ -108,30 +110,32 @@ export class Hosts {
     })
   }
 
-  /** Waits for an attempt and remembers how it went. */
-  async #judge(hop: NextHop, attempt: Attempt, signal: AbortSignal): Promise<Socket> {
-    const begin = this.clock()
-    try {
-      const socket = await attempt.connected
-      this.#state(hop).connectTime = this.clock() - begin
-      const ip = socket.remoteAddress?.replace(/^::ffff:/, '')
-      if (!ip || !this.settings.ownListener(ip, hop.port)) return socket
-      socket.destroy()
-      throw new HostFailure('is a listener of ours: mail would loop')
-    } catch (error) {
-      if (!signal.aborted) this.failed(hop)
-      throw error
-    }
-  }
-
   /** How long a host may take to connect before the next one is tried beside it, ms. */
   patience(hop: NextHop): number {
     return Math.max(80, 4 * (this.#state(hop).connectTime ?? 0))
   }
 
+  /** Waits for an attempt and remembers how it went. */
+  async #judge(hop: NextHop, attempt: Attempt, signal: AbortSignal): Promise<Socket> {
+    const { clock, ownListener } = this.settings
+    const begin = clock()
+    try {
+      const socket = await attempt.connected
+      this.#state(hop).connectTime = clock() - begin
+      const ip = socket.remoteAddress?.replace(/^::ffff:/, '')
+      if (!ip || !ownListener(ip, hop.port)) return socket
+      socket.destroy()
+      throw new HostFailure('is a listener of ours: mail would loop')
+    } catch (error) {
+      if (!signal.aborted) this.failed(hop, error)
+      throw error
+    }
+  }
+
   #state(hop: NextHop): State {
     const key = hopKey(hop)
-    const state = this.#states.get(key) ?? { restsUntil: 0, rest: this.settings.rest, connectTime: undefined }
+    const { backOff } = this.settings
+    const state = this.#states.get(key) ?? { backsOffUntil: 0, backOff, connectTime: undefined }
     this.#states.set(key, state)
     return state
   }

@@ -1,6 +1,7 @@
 // The message of one transaction on one session: DATA, the body, and the answers after the final dot.
 import { Body } from './body'
-import { HostFailure, noAnswer, type Outcome, type Reply, type Said, toReply } from './reply'
+import { HostFailure, noAnswer, type Outcome, type RawReply, type Reply, toReply } from './reply'
+import { stepTime } from './route'
 import type { Session } from './session'
 
 /** Writes the message, unstuffed and without a final dot, to `body` and ends it; stops when `signal` says so. */
@@ -9,71 +10,93 @@ export type Source = (body: Body, signal: AbortSignal) => void | Promise<void>
 /** The message could not be read: our own failure, no host's. */
 export class SourceFailure extends Error {}
 
-/** Says DATA. The answer if the next hop refuses, nothing when the message may follow. Rejects with HostFailure. */
+/** Sends DATA. The answer if the next hop refuses, nothing when the message may follow. Rejects with HostFailure. */
 export async function askForData(session: Session, ms: number): Promise<Reply | undefined> {
-  const said = await session.ask('DATA', ms, 354)
-  if (said.code === 354) return undefined
-  if (said.code < 400) throw new HostFailure(`answered DATA with ${said.code}`)
-  return toReply(said, session.host)
+  const reply = await session.ask('DATA', ms, 354)
+  if (reply.code === 354) return undefined
+  if (reply.code < 400) throw new HostFailure(`answered DATA with ${reply.code}`)
+  return toReply(reply, session.host)
+}
+
+export interface MessageTimes {
+  /** For each piece of the message, ms. */
+  timeout: number
+  /** For each answer after the final dot, ms. */
+  timeoutFinal: number
+  /** When all of it must be over, on the clock of `now()`. */
+  deadline: number
 }
 
 /**
- * Sends the message and returns each recipient's answer. Rejects, with HostFailure or SourceFailure, only while the
- * final dot is unwritten, when nothing can have been delivered; after it, what is not answered is `noAnswer`, 4.4.2.
+ * Sends the message and returns the answer of each recipient that this session accepted. Rejects, with HostFailure or
+ * SourceFailure, only while the final dot is unwritten, when nothing can have been delivered; after it, what is not
+ * answered is `noAnswer`, 4.4.2.
  */
-export async function sendMessage(
-  session: Session,
-  recipients: string[],
-  source: Source,
-  { timeout, timeoutFinal }: { timeout: number; timeoutFinal: number },
-): Promise<Outcome[]> {
-  const { wire, host } = session
+export async function sendMessage(session: Session, source: Source, times: MessageTimes): Promise<Outcome[]> {
+  const { wire, host, peer } = session
+  const recipients = session.transaction?.accepted ?? []
+  const isLmtp = session.hop.protocol === 'lmtp'
   // RFC 2033 4.2: LMTP answers once for each recipient. Awaited from the start, for it may answer early.
-  const answers = (session.hop.protocol === 'lmtp' ? recipients : recipients.slice(0, 1)).map(() =>
-    wire.reply(),
-  )
+  const answers = recipients.slice(0, isLmtp ? undefined : 1).map(() => wire.reply())
   const settled = Promise.allSettled(answers)
-  const written = await writeBody(session, source, answers[0], timeout)
-  if (written !== true) return recipients.map((recipient) => ({ recipient, reply: toReply(written, host) }))
-
+  const early = await writeBody(session, source, answers[0], times)
+  if (early) {
+    // An answer of one recipient is not the others'.
+    if (recipients.length > 1 && isLmtp)
+      throw new HostFailure(`answered ${early.code} before the end of the message`)
+    return recipients.map((recipient) => ({ recipient, reply: toReply(early, host), peer }))
+  }
+  const { timeoutFinal, deadline } = times
   const late = () => wire.fail(new HostFailure(`gave no answer within ${timeoutFinal} ms of the final dot`))
-  const clock = setTimeout(late, timeoutFinal)
-  for (const answer of answers) answer.then(() => clock.refresh()).catch(() => {})
-  const replies = (await settled).map((answer) => {
-    if (answer.status === 'fulfilled' && answer.value.code >= 200 && answer.value.code !== 354) {
-      return toReply(answer.value, host)
-    }
-    const why = answer.status === 'rejected' ? wire.failure?.message : 'said something else'
-    return noAnswer(`The next hop ${why} after the message was sent`, host, '4.4.2')
-  })
-  clearTimeout(clock)
-  session.inTransaction = false
+  let left = answers.length
+  let clock = setTimeout(late, stepTime(timeoutFinal, deadline))
+  const next = () => {
+    clearTimeout(clock)
+    if (--left) clock = setTimeout(late, stepTime(timeoutFinal, deadline))
+  }
+  for (const answer of answers) answer.then(next, () => clearTimeout(clock))
+  const replies = (await settled).map((answer) => finalReply(answer, session))
+  session.transaction = undefined
   if (replies.some(({ code }) => code === 421)) session.destroy('closing')
   return recipients.map((recipient, index) => {
     const reply = replies[index] ?? replies[0] ?? noAnswer('No answer', host, '4.4.2')
-    return { recipient, reply }
+    return { recipient, reply, peer }
   })
 }
 
-/** True when the final dot is on its way; the reply of a next hop that did not want to hear it all. */
+function finalReply(answer: PromiseSettledResult<RawReply>, session: Session): Reply {
+  const { wire, host } = session
+  if (answer.status === 'rejected')
+    return noAnswer(`The next hop ${wire.failure?.message} after the message was sent`, host, '4.4.2')
+  const { code } = answer.value
+  if (code >= 400 || code < 300) return toReply(answer.value, host)
+  // Neither yes nor no: it may have been delivered, so the client comes again rather than lose it.
+  session.destroy(`answered the message with ${code}`)
+  const text = `The next hop answered the message with ${code}, which is neither yes nor no`
+  return { answered: true, code: 451, status: '4.3.0', text, host }
+}
+
+/** Nothing when the final dot is on its way, else the reply of a next hop that did not want to hear it all. */
 async function writeBody(
   session: Session,
   source: Source,
-  answer: Promise<Said> | undefined,
-  timeout: number,
-): Promise<true | Said> {
+  answer: Promise<RawReply> | undefined,
+  { timeout, deadline }: MessageTimes,
+): Promise<RawReply | undefined> {
   const { wire } = session
   const stop = new AbortController()
   let writing = false
-  const stuck = setTimeout(() => {
+  const slow = () => {
     if (writing) wire.fail(new HostFailure(`took no data for ${timeout} ms`))
     else giveUp(`nothing came for ${timeout} ms`)
-  }, timeout)
+  }
+  let stuck = setTimeout(slow, stepTime(timeout, deadline))
   const body = new Body((data, done) => {
     writing = true
     wire.write(data, (error) => {
       writing = false
-      stuck.refresh()
+      clearTimeout(stuck)
+      stuck = setTimeout(slow, stepTime(timeout, deadline))
       done(error)
     })
   })
@@ -93,16 +116,17 @@ async function writeBody(
   })
   await Promise.race([finished, answer?.catch(() => {})])
   clearTimeout(stuck)
-  if (body.dotted) return true
+  if (body.dotted) return undefined
 
   stop.abort()
   body.destroy()
   // Its reader lets go of the message when the body closes, and may then begin again with the next host.
   await closed
+  clearTimeout(stuck)
   const { failure } = wire
   session.destroy('the message was broken off')
   const early = await answer?.catch(() => undefined)
   if (early && early.code >= 400 && early.code !== 421) return early
-  if (early) throw new HostFailure(`said ${early.code} before the end of the message`)
+  if (early) throw new HostFailure(`answered ${early.code} before the end of the message`)
   throw failure ?? unreadable ?? new SourceFailure('The message ended before its end')
 }

@@ -1,7 +1,8 @@
 // One connection's dialogue up to where mail can be given: greeting, EHLO, STARTTLS, AUTH.
 import { isIP, type Socket } from 'node:net'
 import { type NextHop, printHost } from './address'
-import { HostFailure, isAccepted, type Said } from './reply'
+import { trusting } from './authorities'
+import { CongestionFailure, HostFailure, isAccepted, type Peer, type RawReply } from './reply'
 import { stepTime, type TlsMode } from './route'
 import { Wire } from './wire'
 
@@ -9,7 +10,9 @@ export interface Dialogue {
   /** Our name in EHLO. */
   name: string
   tls: TlsMode
-  /** Certificate authorities in place of Node's, PEM; '' for Node's. */
+  /** See Route. */
+  tlsForLogin: boolean
+  /** Certificate authorities beside Node's, PEM; '' for Node's alone. */
   ca: string
   /** For each step, ms. */
   timeout: number
@@ -22,16 +25,28 @@ export interface Dialogue {
 export const isHere = ({ path }: NextHop, ip = ''): boolean =>
   path !== undefined || /^(::ffff:)?127\.|^::1$/.test(ip)
 
+/** A transaction that is open on a session: MAIL was accepted. */
+export interface OpenTransaction {
+  /** Its MAIL had SMTPUTF8. */
+  utf8: boolean
+  /** The recipients that this session accepted, in that order: LMTP answers for them, one by one (RFC 2033 4.2). */
+  accepted: string[]
+}
+
 export class Session {
   /** What EHLO offered: keyword in upper case, and its parameters. */
   capabilities = new Map<string, string>()
-  /** A transaction is open: MAIL was said since the last RSET or message. */
-  inTransaction = false
-  /** Its MAIL said SMTPUTF8. */
-  utf8 = false
+  transaction: OpenTransaction | undefined
+  /**
+   * MAIL was sent since the last RSET. The next transaction begins with RSET then, whatever became of this one: some
+   * servers keep parts of a refused MAIL (Postfix its SIZE), and a reply too many ends here and not with the next client.
+   */
+  needsReset = false
+  /** Transactions whose MAIL was accepted. */
   transactions = 0
   /** It comes from the pool and has not answered since. */
   reused = false
+  #authenticated = false
 
   private constructor(
     readonly hop: NextHop,
@@ -46,13 +61,25 @@ export class Session {
     return !this.wire.failure
   }
 
+  get peer(): Peer {
+    const { hop, wire } = this
+    return {
+      host: hop.path ?? hop.host,
+      ip: hop.path ?? wire.remoteAddress,
+      port: hop.port,
+      protocol: hop.protocol === 'lmtp' ? 'LMTP' : 'SMTP',
+      tls: wire.encrypted,
+      authenticated: this.#authenticated,
+    }
+  }
+
   offers(capability: string): boolean {
     return this.capabilities.has(capability)
   }
 
   /**
-   * Leads the dialogue on a connected socket. Rejects with HostFailure, and with TlsFailure where the handshake
-   * failed; the socket is destroyed then.
+   * Leads the dialogue on a connected socket. Rejects with HostFailure, with TlsFailure where the handshake failed, and
+   * with CongestionFailure where the greeting is 421; the socket is destroyed then.
    */
   static async open(socket: Socket, hop: NextHop, dialogue: Dialogue): Promise<Session> {
     const session = new Session(hop, new Wire(socket))
@@ -72,21 +99,21 @@ export class Session {
   }
 
   /**
-   * Says a line and awaits the reply. A 421 closes the connection (RFC 5321 3.8) and is a HostFailure, as is a 3xx
+   * Sends a line and awaits the reply. A 421 closes the connection (RFC 5321 3.8) and is a HostFailure, as is a 3xx
    * that is not `goOn`.
    */
-  async ask(line: string, ms: number, goOn?: number): Promise<Said> {
+  async ask(line: string, ms: number, goOn?: number): Promise<RawReply> {
     return this.#checked(await this.wire.ask(line, ms), goOn)
   }
 
-  /** Says lines, at once where PIPELINING is offered (RFC 2920). `step` gives the time for the next reply, ms. */
-  async askAll(lines: string[], step: () => number): Promise<Said[]> {
+  /** Sends lines, at once where PIPELINING is offered (RFC 2920). `step` gives the time for the next reply, ms. */
+  async askAll(lines: string[], step: () => number): Promise<RawReply[]> {
     if (this.offers('PIPELINING')) {
-      return (await this.wire.askAll(lines, step())).map((said) => this.#checked(said))
+      return (await this.wire.askAll(lines, step())).map((reply) => this.#checked(reply))
     }
-    const said: Said[] = []
-    for (const line of lines) said.push(await this.ask(line, step()))
-    return said
+    const replies: RawReply[] = []
+    for (const line of lines) replies.push(await this.ask(line, step()))
+    return replies
   }
 
   /** Drops the connection at once. */
@@ -94,35 +121,40 @@ export class Session {
     this.wire.fail(new HostFailure(why, false))
   }
 
-  /** Says QUIT and closes; a host that does not answer is not waited for longer than `ms`. */
+  /** Sends QUIT and closes; a host that does not answer is not waited for longer than `ms`. */
   async quit(ms = 1_000) {
     await this.wire.ask('QUIT', ms).catch(() => {})
     this.destroy('closed')
   }
 
-  #checked(said: Said, goOn?: number): Said {
-    const odd = said.code >= 300 && said.code < 400 && said.code !== goOn
-    if (said.code !== 421 && !odd) return said
-    const failure = new HostFailure(`said ${said.code} ${said.lines.join(' ')}`, odd)
+  #checked(reply: RawReply, goOn?: number): RawReply {
+    const odd = reply.code >= 300 && reply.code < 400 && reply.code !== goOn
+    if (reply.code !== 421 && !odd) return reply
+    const words = `answered ${reply.code} ${reply.lines.join(' ')}`
+    const failure = new HostFailure(words, odd)
     this.wire.fail(failure)
     throw failure
   }
 
   async #greet(dialogue: Dialogue) {
     const { hop, wire } = this
+    const { tls } = dialogue
     const step = () => stepTime(dialogue.timeout, dialogue.deadline)
     if (hop.implicitTls) await this.#encrypt(dialogue, step())
-    expect(await wire.reply(step()), 220, 'greeted with')
+    const greeting = await wire.reply(step())
+    if (greeting.code === 421)
+      throw new CongestionFailure(`greeted with 421 ${greeting.lines.join(' ')}`, 'no more taken')
+    expect(greeting, 220, 'greeted with')
     await this.#hello(dialogue, step())
-    const wanted = dialogue.tls !== 'none' && !wire.encrypted
-    if (wanted && this.offers('STARTTLS')) {
-      const said = await wire.ask('STARTTLS', step())
-      if (said.code === 220) {
+    const offered = this.offers('STARTTLS')
+    if (tls !== 'none' && !wire.encrypted && offered) {
+      if ((await wire.ask('STARTTLS', step())).code === 220) {
         await this.#encrypt(dialogue, step())
         await this.#hello(dialogue, step())
       }
     }
-    if (!wire.encrypted && (dialogue.tls === 'encrypt' || dialogue.tls === 'verify')) {
+    const clearIsFine = dialogue.tlsForLogin && !offered && isHere(hop, wire.remoteAddress)
+    if (!wire.encrypted && !clearIsFine && (tls === 'encrypt' || tls === 'verify')) {
       throw new HostFailure('refuses TLS, which this route demands')
     }
     if (hop.user !== undefined) await this.#login(hop.user, hop.password ?? '', step)
@@ -132,18 +164,18 @@ export class Session {
     const { host } = this.hop
     // RFC 6066 3: no address in SNI. With `host`, Node checks the certificate against an address, too.
     const options = { host, servername: isIP(host) ? '' : host, rejectUnauthorized: tls === 'verify' }
-    await this.wire.encrypt(ca ? { ...options, ca } : options, ms)
+    await this.wire.encrypt(ca ? { ...options, secureContext: trusting(ca) } : options, ms)
   }
 
   async #hello({ name, tls }: Dialogue, ms: number) {
     const verb = this.hop.protocol === 'lmtp' ? 'LHLO' : 'EHLO'
-    const said = await this.wire.ask(`${verb} ${name}`, ms)
+    const reply = await this.wire.ask(`${verb} ${name}`, ms)
     this.capabilities.clear()
     const plain = (tls === 'none' || tls === 'may') && this.hop.user === undefined && verb === 'EHLO'
-    if (said.code >= 500 && plain)
+    if (reply.code >= 500 && plain)
       return expect(await this.wire.ask(`HELO ${name}`, ms), 250, 'answered HELO with')
-    expect(said, 250, `answered ${verb} with`)
-    for (const line of said.lines.slice(1)) {
+    expect(reply, 250, `answered ${verb} with`)
+    for (const line of reply.lines.slice(1)) {
       const [keyword = '', ...parameters] = line.trim().split(/[ =]+/)
       this.capabilities.set(keyword.toUpperCase(), parameters.join(' ').toUpperCase())
     }
@@ -158,20 +190,16 @@ export class Session {
     const base64 = (text: string) => Buffer.from(text).toString('base64')
     const plain = methods.includes('PLAIN')
     if (!plain && !methods.includes('LOGIN')) throw new HostFailure('offers neither AUTH PLAIN nor LOGIN')
-    if (plain) {
-      return expect(
-        await wire.ask(`AUTH PLAIN ${base64(`\0${user}\0${password}`)}`, step()),
-        235,
-        'answered AUTH with',
-      )
-    }
-    for (const line of ['AUTH LOGIN', base64(user)])
-      expect(await wire.ask(line, step()), 334, 'answered AUTH with')
-    expect(await wire.ask(base64(password), step()), 235, 'answered AUTH with')
+    const lines = plain
+      ? [`AUTH PLAIN ${base64(`\0${user}\0${password}`)}`]
+      : ['AUTH LOGIN', base64(user), base64(password)]
+    for (const [index, line] of lines.entries())
+      expect(await wire.ask(line, step()), index === lines.length - 1 ? 235 : 334, 'answered AUTH with')
+    this.#authenticated = true
   }
 }
 
-function expect(said: Said, code: number, what: string) {
-  const fine = code === 250 ? isAccepted(said) : said.code === code
-  if (!fine) throw new HostFailure(`${what} ${said.code} ${said.lines.join(' ')}`)
+function expect(reply: RawReply, code: number, what: string) {
+  const fine = code === 250 ? isAccepted(reply) : reply.code === code
+  if (!fine) throw new HostFailure(`${what} ${reply.code} ${reply.lines.join(' ')}`)
 }

@@ -1,28 +1,39 @@
 // A connection that speaks in lines: what is written, which replies are awaited, and what becomes of it when it breaks.
 import type { Socket } from 'node:net'
 import { type ConnectionOptions, connect as startTls, TLSSocket } from 'node:tls'
-import { HostFailure, ReplyParser, type Said } from './reply'
+import { HostFailure, type RawReply, ReplyParser } from './reply'
 
 /** The handshake failed: a host that need not speak TLS is worth another try in clear. */
 export class TlsFailure extends HostFailure {}
 
-interface Waiting {
-  resolve: (said: Said) => void
+/** `ECONNREFUSED` and the like by their names; what TLS and others say in their words. */
+export const errorName = (error: NodeJS.ErrnoException): string =>
+  (error.syscall === undefined && error.message) || error.code || 'failed'
+
+interface Awaited {
+  resolve: (reply: RawReply) => void
   reject: (failure: Error) => void
   timer: NodeJS.Timeout | undefined
 }
 
+/**
+ * Lines out, replies in, in order: a reply belongs to the oldest line that has none. Whatever leaves that order in
+ * doubt (a reply too late, one too many, garbage) breaks the connection, so that no answer ever goes to another question.
+ */
 export class Wire {
   /** Why it can no longer be used. */
   failure: Error | undefined
   /** Called once, when it breaks. */
   onFailure: (() => void) | undefined
+  /** The address of the other end; '' for a unix socket. */
+  readonly remoteAddress: string
   #socket: Socket
   #parser = new ReplyParser()
-  #waiting: Waiting[] = []
+  #awaited: Awaited[] = []
 
   constructor(socket: Socket) {
     this.#socket = socket
+    this.remoteAddress = socket.remoteAddress?.replace(/^::ffff:/, '') ?? ''
     socket.setNoDelay(true)
     this.#listen(socket)
     if (socket.destroyed) this.fail(new HostFailure('hung up'))
@@ -32,30 +43,26 @@ export class Wire {
     return this.#socket instanceof TLSSocket
   }
 
-  get remoteAddress(): string | undefined {
-    return this.#socket.remoteAddress
-  }
-
-  /** Says a line and awaits its reply. Rejects with HostFailure. */
-  ask(line: string, ms: number): Promise<Said> {
+  /** Sends a line and awaits its reply. Rejects with HostFailure. */
+  ask(line: string, ms: number): Promise<RawReply> {
     const reply = this.reply(ms)
     this.write(`${line}\r\n`)
     return reply
   }
 
-  /** Says several lines at once and awaits a reply to each. */
-  askAll(lines: string[], ms: number): Promise<Said[]> {
+  /** Sends several lines at once and awaits a reply to each. Rejects with HostFailure. */
+  askAll(lines: string[], ms: number): Promise<RawReply[]> {
     const replies = lines.map(() => this.reply(ms))
     this.write(lines.map((line) => `${line}\r\n`).join(''))
     return Promise.all(replies)
   }
 
-  /** Awaits one more reply, for `ms` or as long as it takes. */
-  reply(ms?: number): Promise<Said> {
+  /** Awaits one more reply, for `ms` or as long as it takes. Rejects with HostFailure. */
+  reply(ms?: number): Promise<RawReply> {
     return new Promise((resolve, reject) => {
       if (this.failure) return reject(this.failure)
       const late = () => this.fail(new HostFailure(`gave no answer within ${Math.round(ms ?? 0)} ms`))
-      this.#waiting.push({ resolve, reject, timer: ms === undefined ? undefined : setTimeout(late, ms) })
+      this.#awaited.push({ resolve, reject, timer: ms === undefined ? undefined : setTimeout(late, ms) })
     })
   }
 
@@ -73,7 +80,7 @@ export class Wire {
     const secure = startTls({ ...options, socket: plain })
     this.#socket = secure
     const ready = this.reply(ms)
-    secure.once('secureConnect', () => this.#hear({ code: 220, lines: [] }))
+    secure.once('secureConnect', () => this.#receive({ code: 220, lines: [] }))
     this.#listen(secure)
     try {
       await ready
@@ -87,7 +94,7 @@ export class Wire {
     if (this.failure) return
     this.failure = failure
     this.#socket.destroy()
-    for (const { reject, timer } of this.#waiting.splice(0)) {
+    for (const { reject, timer } of this.#awaited.splice(0)) {
       clearTimeout(timer)
       reject(failure)
     }
@@ -104,24 +111,24 @@ export class Wire {
     socket.on('data', (chunk) => this.#read(chunk))
     socket.on('end', () => this.fail(new HostFailure('hung up')))
     socket.on('close', () => this.fail(new HostFailure('hung up')))
-    socket.on('error', (error) => this.fail(new HostFailure(error.message)))
+    socket.on('error', (error) => this.fail(new HostFailure(errorName(error))))
   }
 
   #read(chunk: Buffer) {
     if (this.failure) return
     try {
-      for (const said of this.#parser.push(chunk)) this.#hear(said)
+      for (const reply of this.#parser.push(chunk)) this.#receive(reply)
     } catch (error) {
       this.fail(error instanceof Error ? error : new HostFailure(String(error)))
     }
   }
 
-  #hear(said: Said) {
+  #receive(reply: RawReply) {
     if (this.failure) return
-    const waiting = this.#waiting.shift()
-    if (!waiting)
-      return this.fail(new HostFailure(`said ${said.code} ${said.lines.join(' ')} unasked`, false))
-    clearTimeout(waiting.timer)
-    waiting.resolve(said)
+    const awaited = this.#awaited.shift()
+    if (!awaited)
+      return this.fail(new HostFailure(`sent ${reply.code} ${reply.lines.join(' ')} unasked`, false))
+    clearTimeout(awaited.timer)
+    awaited.resolve(reply)
   }
 }

@@ -9,7 +9,7 @@ import type { OwnListener } from '../../core/net/own-listeners'
 import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
 import { harakaDir } from '../../core/paths'
-import { readRoute, readSmarthost } from './routes'
+import { readAuthorities, readRoute, readSmarthost } from './routes'
 import { type Domain, DomainTable } from './table'
 
 const FILE = 'domains.ini'
@@ -23,8 +23,6 @@ export interface DomainsConfig {
   postmaster?: { user: string; host: string }
   bounce: 'verified' | 'send' | 'drop'
   smarthost?: Route
-  /** The longest that a next hop may take for its last answer, ms. */
-  longestFinal: number
 }
 
 /** What a reader needs of the world: where this server listens, and its name. */
@@ -36,7 +34,8 @@ export interface World {
 export function readDomains(reading: Reading, world: World): DomainsConfig {
   const { sections, errors } = reading
   const main = fieldsOf(FILE, sections, 'main', errors)
-  const smarthost = readSmarthost(main, world.ownListener)
+  const ca = readAuthorities(main, reading.open)
+  const smarthost = readSmarthost(main, world.ownListener, ca)
   const postmasterText = main.text('postmaster')
   const hostList = main.flag('host_list', false)
   const config: DomainsConfig = {
@@ -45,21 +44,18 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
     antiSpoofFrom: main.choice('anti_spoof_from', 'tag', ['reject', 'tag', 'off']),
     spoofAllowed: main.subnets('spoof_allowed'),
     bounce: main.choice('bounce', 'verified', ['verified', 'send', 'drop']),
-    longestFinal: 0,
     ...(smarthost && { smarthost }),
   }
   readCallouts(main)
   main.done()
   for (const section of sections) {
     if (section.name === 'main') continue
-    const domain = readDomain(new Fields(FILE, section, errors), world)
+    const domain = readDomain(new Fields(FILE, section, errors), { ...world, ca })
     if (domain && !config.domains.add(domain)) {
       errors.push({ file: FILE, section: section.name, key: '', text: `${domain.name} is there already` })
     }
   }
   if (hostList) readHostList(reading, config.domains)
-  const finals = config.domains.all().map(({ route }) => route?.timeoutFinal ?? 0)
-  config.longestFinal = Math.max(0, ...finals)
   const postmaster = readPostmaster(main, postmasterText, config.domains)
   return { ...config, ...(postmaster && { postmaster }) }
 }
@@ -75,7 +71,7 @@ function readCallouts(main: Fields): void {
   main.duration('cache_unknown', 3_600_000)
 }
 
-function readDomain(fields: Fields, world: World): Domain | undefined {
+function readDomain(fields: Fields, world: World & { ca: string }): Domain | undefined {
   let name: string
   try {
     name = normalDomain(fields.name)
@@ -89,7 +85,7 @@ function readDomain(fields: Fields, world: World): Domain | undefined {
     return undefined
   }
   const delivery = fields.choice('delivery', 'forward', ['forward', 'queue', 'plugin'])
-  const route = readRoute(fields, name, world.ownListener, world.hostName)
+  const route = readRoute(fields, name, world)
   const domain: Domain = {
     name,
     file: FILE,

@@ -16,9 +16,6 @@ export { begin, judge_sender } from './hooks/mail'
 export { bounce, hand_over, hand_over_relayed, nobody_took_it, route } from './hooks/queue'
 export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/rcpt'
 
-/** What the queue may wait for a place at a next hop, ms. */
-const QUEUE_BUDGET = 300_000
-
 export function register(this: Plugin): void {
   prepare(this)
   const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
@@ -29,8 +26,11 @@ export function register(this: Plugin): void {
   runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', {
     read: (reading) => readDomains(reading, { ownListener, hostName }),
   })
-  runtime.client = new NextHopClient({ name: hostName, ownListener })
-  runtime.queueClient = new NextHopClient({ name: hostName, ownListener, budget: QUEUE_BUDGET })
+  runtime.client = new NextHopClient({
+    name: hostName,
+    ownListener,
+    log: (line, change) => this[change === 'down' ? 'logwarn' : 'lognotice'](line),
+  })
   registry.firstDomain = () => runtime.domains.value.domains.first?.name
   registerHooks(this)
 }
@@ -49,7 +49,6 @@ export function overrule(
 export function shutdown(): void {
   shutdownPlugin()
   void runtime.client.closeAll()
-  void runtime.queueClient.closeAll()
 }
 
 export function reset(this: Plugin, next: Next, connection: Connection): void {

@@ -1,59 +1,122 @@
 // Next hops as the operator writes them → routes for the next-hop client.
 
+import { createHash, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
-import type { Fields } from '../../core/ini/fields'
+import { type Fields, parseDuration } from '../../core/ini/fields'
+import type { Reading } from '../../core/ini/reading'
 import type { OwnListener } from '../../core/net/own-listeners'
 import { type NextHop, parseNextHop, printNextHop } from '../../core/next-hop/address'
-import type { Route, TlsMode } from '../../core/next-hop/route'
+import { DEFAULT_CONNECTIONS, type Route, type TlsMode } from '../../core/next-hop/route'
 
 const TLS_MODES = ['none', 'may', 'encrypt', 'verify'] as const
 
-/** Reads `next_hop`, `tls`, `timeout` and `timeout_final` of a domain's section; undefined where no next hop is given. */
+/** A longer wait for the answer after the final dot, ms, would outlast Haraka's wait for our hook: see HOOK_TIMEOUT. */
+export const LONGEST_FINAL = 3_600_000
+
+const MOST_CONNECTIONS = 1_000
+
+/** What the operator's words about TLS come to; a login goes only to whoever proves its name, unless that is said. */
+function readTls(fields: Fields, key: string, hops: NextHop[]): Pick<Route, 'tls' | 'tlsForLogin'> {
+  const tls = fields.choice<TlsMode>(key, 'may', TLS_MODES)
+  if (fields.has(key) || !hops.some(({ user }) => user !== undefined)) return { tls }
+  return { tls: 'verify', tlsForLogin: true }
+}
+
+/**
+ * Reads `next_hop`, `tls`, `connections`, `timeout` and `timeout_final` of a domain's section; undefined where no next
+ * hop is given. `ca`: what readAuthorities returned.
+ */
 export function readRoute(
   fields: Fields,
   domain: string,
-  own: OwnListener,
-  hostName: string,
+  { ownListener, hostName, ca }: { ownListener: OwnListener; hostName: string; ca: string },
 ): Route | undefined {
-  const tls = fields.choice('tls', 'may', TLS_MODES)
-  const timeout = fields.duration('timeout', 30_000)
-  const timeoutFinal = fields.duration('timeout_final', 600_000)
-  const how = `${tls} ${timeout} ${timeoutFinal}`
   let isMx = false
-  const readNumbered = numbered((text) => readHop(text, own))
+  const readNumbered = numbered((text) => readHop(text, ownListener))
   const hops = fields.list('next_hop', (text) => {
     if (text.toLowerCase() !== 'mx') return readNumbered(text)
     isMx = true
     return undefined
   })
+  const how = {
+    ...readTls(fields, 'tls', hops),
+    connections: fields.read('connections', DEFAULT_CONNECTIONS, parseConnections),
+    timeout: fields.duration('timeout', 30_000),
+    timeoutFinal: fields.read('timeout_final', 600_000, parseFinal),
+    ...(ca && { ca }),
+  }
   if (isMx && hops.length > 0) fields.wrong('next_hop', 'mx stands alone')
   if (fields.isEmpty('next_hop')) fields.wrong('next_hop', 'is empty')
-  if (!isMx && hops.length === 0) return undefined
-  if (isMx)
-    return { key: `mx:${domain} ${how}`, hops: () => betterMx(domain, hostName), tls, timeout, timeoutFinal }
-  return { key: `${hops.map(routeKey).join(', ')} ${how}`, hops, tls, timeout, timeoutFinal }
+  if (isMx) return { key: keyOf(`mx:${domain}`, how), hops: () => betterMx(domain, hostName), ...how }
+  if (hops.length === 0) return undefined
+  return { key: keyOf(hops.map(printNextHop).join(', '), how), hops, ...how }
 }
 
-/** Reads `smarthost`: where relayed mail goes. A password is never sent in the clear. */
-export function readSmarthost(fields: Fields, own: OwnListener): Route | undefined {
+/** Reads `smarthost` and `smarthost_tls`: where relayed mail goes; undefined where none is given. */
+export function readSmarthost(fields: Fields, ownListener: OwnListener, ca: string): Route | undefined {
   const hops = fields.list(
     'smarthost',
-    numbered((text) => readHop(text, own)),
+    numbered((text) => readHop(text, ownListener)),
   )
-  if (hops.length === 0) return undefined
-  const tls: TlsMode = hops.some(({ user }) => user !== undefined) ? 'encrypt' : 'may'
-  return {
-    key: `smarthost ${hops.map(routeKey).join(', ')}`,
-    hops,
-    tls,
+  const how = {
+    ...readTls(fields, 'smarthost_tls', hops),
+    connections: DEFAULT_CONNECTIONS,
     timeout: 30_000,
     timeoutFinal: 600_000,
+    ...(ca && { ca }),
   }
+  if (hops.length === 0) return undefined
+  return { key: keyOf(`smarthost ${hops.map(printNextHop).join(', ')}`, how), hops, ...how }
 }
 
-/** Two logins at one host are two routes; the password itself stays out of what may be printed. */
-const routeKey = (hop: NextHop): string => printNextHop(hop)
+/** Reads `tls_ca`, a PEM file, and returns its text; '' where none is given or an error was reported. */
+export function readAuthorities(fields: Fields, open: Reading['open']): string {
+  return fields.read('tls_ca', '', (path) => {
+    if (path === '') return ''
+    let pem: string
+    try {
+      pem = open(path).toString('latin1')
+    } catch (error) {
+      throw new Error(`cannot be read: ${(error as Error).message}`)
+    }
+    const certificates = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
+    if (certificates.length === 0)
+      throw new Error(`${path} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)`)
+    for (const [index, certificate] of certificates.entries()) {
+      try {
+        new X509Certificate(certificate)
+      } catch {
+        throw new Error(`certificate ${index + 1} in ${path} cannot be read`)
+      }
+    }
+    return certificates.join('\n')
+  })
+}
+
+function parseConnections(text: string): number {
+  const connections = Number(text)
+  if (/^\d{1,4}$/.test(text) && connections >= 1 && connections <= MOST_CONNECTIONS) return connections
+  throw new Error(`"${text}" is not a number of connections, allowed: 1 to ${MOST_CONNECTIONS}`)
+}
+
+function parseFinal(text: string): number {
+  const ms = parseDuration(text)
+  if (ms <= LONGEST_FINAL) return ms
+  throw new Error(`"${text}" is too long, allowed: up to 1h, for so long Haraka's hook waits`)
+}
+
+/**
+ * Tells routes apart: those of one key share connections. Two logins at one host are two routes; the password itself
+ * stays out of what may be printed.
+ */
+function keyOf(
+  where: string,
+  { tls, connections, timeout, timeoutFinal, ca }: Omit<Route, 'key' | 'hops'>,
+): string {
+  const authorities = ca ? ` ${createHash('sha256').update(ca).digest('hex').slice(0, 16)}` : ''
+  return `${where} ${tls} ${connections} ${timeout} ${timeoutFinal}${authorities}`
+}
 
 /** An error does not repeat a next hop, which may hold a password: of several it says the how manieth is meant. */
 function numbered<T>(read: (text: string) => T): (text: string) => T {

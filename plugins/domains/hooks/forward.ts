@@ -70,6 +70,19 @@ export const bodyOf = (parameters: Record<string, string | null>): { eightBit: b
   utf8: Object.hasOwn(parameters, 'SMTPUTF8'),
 })
 
+/** What the client is told where the next hop gave no answer, by the reason. */
+const NO_ANSWER = {
+  none: { outcome: 'no-answer', text: 'The next hop does not answer, try again later' },
+  'all in use': {
+    outcome: 'next-hop-full',
+    text: 'All connections to the next hop are in use, try again later',
+  },
+  'no more taken': {
+    outcome: 'next-hop-full',
+    text: 'The next hop takes no more connections now, try again later',
+  },
+}
+
 /**
  * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
  * `what`: the outcome's first half.
@@ -79,8 +92,8 @@ export function decide(reply: Reply, { domain }: DeliveryChoice, what: string): 
   const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
   const rule = ruleOf(domain, 'next_hop')
   if (!answered) {
-    const ours = 'The next hop does not answer, try again later'
-    return { outcome: `${what}.no-answer`, code, status, text: ours, rule, detail: text }
+    const said = NO_ANSWER[reply.congested ?? 'none']
+    return { outcome: `${what}.${said.outcome}`, code, status, text: said.text, rule, detail: text }
   }
   const outcome = isAccepted(reply)
     ? what

@@ -21,6 +21,9 @@ import type { DomainsConfig } from '../config'
 import { bodyOf, wire } from './forward'
 import { stateOf } from './transaction'
 
+/** How long a queued message may look for a host and wait for a connection, ms: it has time. */
+const QUEUE_BUDGET = 300_000
+
 /** What a queued message remembers of the client who brought it. It is written to the queue file. */
 interface Memory {
   mayRelay: boolean
@@ -98,22 +101,20 @@ export async function deliver(mail: QueuedMail, route: Route, client: NextHopCli
       part.bounce(sentence(first((reply) => reply.code >= 500)))
     })
   }
-  const accepted = first(isAccepted)
+  const accepted = outcomes.find(({ reply }) => isAccepted(reply))
   if (!accepted) return mail.discard()
-  const { host } = accepted
-  const at = host.lastIndexOf(':')
-  const protocol = route.key.includes('lmtp') ? 'LMTP' : 'SMTP'
+  const { reply, peer } = accepted
   mail.delivered(
-    host,
-    Number(host.slice(at + 1)) || 0,
-    protocol,
-    host,
-    accepted.text,
+    peer?.ip ?? '',
+    peer?.port ?? 0,
+    peer?.protocol ?? 'SMTP',
+    peer?.host ?? reply.host,
+    reply.text,
     good,
     later,
     never,
-    route.tls !== 'none',
-    false,
+    peer?.tls ?? false,
+    peer?.authenticated ?? false,
   )
 }
 
@@ -134,9 +135,10 @@ async function outcomesOf(
   })
   const open = recipients.filter((recipient) => !known.some((outcome) => outcome.recipient === recipient))
   if (open.length === 0) return known
-  const delivery = client.open(route, { mailFrom: wire(mail.todo.mail_from), eightBit, utf8 })
-  const envelope = await delivery.hold(open)
-  const refusals = envelope.filter(({ reply }) => !isAccepted(reply))
+  const envelope = { mailFrom: wire(mail.todo.mail_from), eightBit, utf8 }
+  const delivery = client.open(route, envelope, { budget: QUEUE_BUDGET })
+  const answers = await delivery.hold(open)
+  const refusals = answers.filter(({ reply }) => !isAccepted(reply))
   if (refusals.length === open.length) {
     delivery.abort()
     return [...known, ...refusals]

@@ -15,7 +15,7 @@ import { deliver, enqueue, mayBounce, routeOf } from './outbound'
 import { judge, runtime } from './runtime'
 import { stateOf } from './transaction'
 
-/** Seconds for one hook: above every deadline of ours, `timeout_final` included. */
+/** Seconds for one hook: above every deadline of ours, as RCPT's budget and the whole hand-over (Settings.handOver). */
 export const HOOK_TIMEOUT = 3900
 
 /** The message of a client that may not relay. */
@@ -50,7 +50,13 @@ async function forward(
   const said = good?.reply ?? bad.find(({ reply }) => reply.code < 500)?.reply ?? bad[0]?.reply
   if (!said) throw new Error('the next hop gave no outcome')
   const decision = decide(said, way, isAccepted(said) ? 'message.forwarded' : 'message')
-  const about = { to: transaction.rcpt_to.map(({ address }) => address).join(' ') }
+  const about = {
+    to: transaction.rcpt_to.map(({ address }) => address).join(' '),
+    ...(said.host && {
+      host: said.host,
+      said: `${said.code} ${said.status ?? ''} ${said.text}`.replace(/ +/g, ' '),
+    }),
+  }
   if (!isAccepted(decision)) return answer(plugin, next, connection, decision, about)
   record(plugin, connection, decision, about)
   next(OK, `${decision.status} ${clean(decision.text)}`)
@@ -138,7 +144,7 @@ export function route(this: Plugin, next: Next, mail: QueuedMail, host: string):
   // Haraka would deliver with a client of its own that keeps to neither `tls` nor the deadlines of the route.
   mail.found_mx = async () => {
     try {
-      await deliver(mail, by, runtime.queueClient)
+      await deliver(mail, by, runtime.client)
     } catch (error) {
       mail.logerror(this, `delivering by ${by.key} failed:`, error)
       mail.temp_fail('451 4.3.0 Local problem')

@@ -14,10 +14,8 @@ import { stateOf } from './transaction'
 
 export interface Runtime {
   domains: Setting<DomainsConfig>
-  /** For clients that wait. */
+  /** For clients that wait and for the queue, so that both together keep to `connections`. */
   client: NextHopClient
-  /** For the queue, which has time. */
-  queueClient: NextHopClient
   /** How long Haraka lets a client be silent, ms. */
   inactivity: number
 }

@@ -1,0 +1,26 @@
+// Says of each host of this worker when it goes down and when it is back, once a change, whichever route noticed.
+import { clean } from '../text'
+import { type NextHop, printHost } from './address'
+
+/** Hears one line for each change. */
+export type HealthLog = (line: string, change: 'down' | 'back') => void
+
+export class Health {
+  #down = new Set<string>()
+
+  constructor(readonly log: HealthLog) {}
+
+  /** `backOff` in ms. */
+  down(hop: NextHop, error: unknown, backOff: number) {
+    const host = printHost(hop)
+    if (this.#down.has(host)) return
+    this.#down.add(host)
+    const why = clean(error instanceof Error ? error.message : String(error), 200)
+    this.log(`next hop ${host}: down (${why}), backs off ${Math.round(backOff / 1000)} s`, 'down')
+  }
+
+  back(hop: NextHop) {
+    const host = printHost(hop)
+    if (this.#down.delete(host)) this.log(`next hop ${host}: back`, 'back')
+  }
+}
