@@ -1,5 +1,5 @@
 // The one form in which domains and addresses are compared: lower case, ASCII (punycode), no trailing dot.
-import { domainToASCII } from 'node:url'
+import { domainToASCII, domainToUnicode } from 'node:url'
 
 /** A host name in its one form. Throws Error where it is none (RFC 1035 2.3.4 for the lengths). */
 export function normalDomain(text: string): string {
@@ -11,8 +11,19 @@ export function normalDomain(text: string): string {
     name !== '' &&
     name.length <= 253 &&
     labels.every((l) => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
-  if (!fits || /^[\d.]+$/.test(name)) throw new Error(`"${text}" is not a domain name`)
+  if (!fits || /^[\d.]+$/.test(name) || !labels.every(isPunycodeIfMarked))
+    throw new Error(`"${text}" is not a domain name`)
   return name
+}
+
+/**
+ * True where a label begins with `xn--` and stands for another one, or does not begin so (RFC 5890 2.3.2.1). Node.js 20
+ * refuses `xn--a` by itself, 24 takes it for a name.
+ */
+function isPunycodeIfMarked(label: string): boolean {
+  if (!label.startsWith('xn--')) return true
+  const unicode = domainToUnicode(label)
+  return /[^\x00-\x7f]/.test(unicode) && domainToASCII(unicode) === label
 }
 
 /** The same for what a client gave; undefined instead of an error. '' stays ''. */
