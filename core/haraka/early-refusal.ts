@@ -1,5 +1,5 @@
-// Turns away at the door who was refused a moment ago: before Haraka makes a connection of the socket, which runs a
-// dozen hooks and writes two lines to the log. A flood from one address costs others the less.
+// Refuses a recently refused client at accept(), before Haraka creates a Connection: that would run a dozen hooks and
+// write two log lines for each connection of a flood.
 
 import { Server, type Socket } from 'node:net'
 import type { Decision, DecisionRecord } from '../decision'
@@ -8,79 +8,104 @@ import { clean } from '../text'
 import { recordRepeat } from './reply'
 import type { Connection, Next, Plugin } from './types'
 
-/** Then the client is let in to be judged anew, ms: so `unblock`, `reset` and a reload reach it. */
+/** A client is judged anew after this long (ms) at the latest, so that `unblock`, `reset` and a reload reach it. */
 const REMEMBERED_FOR = 5000
+/** A refusal that ends sooner (ms) is not worth remembering. */
+const SHORTEST = 1000
+/** Addresses that are remembered at most: some 3 MB. */
 const CAPACITY = 10_000
-/** How long a client that does not hang up is waited for, ms. */
+/** A client that does not hang up after the reply is disconnected after this long (ms). */
 const CLOSE_TIMEOUT = 2000
 
 interface RecentRefusal {
   plugin: Plugin
-  /** ms of the monotonic clock. */
+  /** Until then the client is refused from memory, ms of the clock. */
   until: number
-  /** The reply with the ms that are left. */
-  say(left: number): Decision
+  /** When the client may come back, ms of the clock: replies name the time that is left. */
   back: number
+  say(left: number): Decision
   spoken: DecisionRecord
 }
 
-/** By address as the socket has it; the longest there go first. */
-const recentlyRefused = new Map<string, RecentRefusal>()
-
-/**
- * Remembers a refused client for `wait` ms. `spoken`: how the refusal was recorded; its id stands in the replies at the
- * door, too. Not behind a PROXY or after XCLIENT, where the socket's address is not the client's.
- */
-export function rememberRefused(
-  plugin: Plugin,
-  { client, remote, proxy }: Connection,
-  { spoken, wait, say }: { spoken: DecisionRecord; wait: number; say(left: number): Decision },
-): void {
-  const address = client.remoteAddress
-  const ip = address === undefined ? undefined : parseIp(address)
-  if (address === undefined || !ip || formatIp(ip) !== remote.ip || proxy.allowed || wait < 1000) return
-  const now = performance.now()
-  if (recentlyRefused.size >= CAPACITY) recentlyRefused.delete(recentlyRefused.keys().next().value ?? '')
-  recentlyRefused.set(address, {
-    plugin,
-    until: now + Math.min(wait, REMEMBERED_FOR),
-    back: now + wait,
-    say,
-    spoken,
-  })
+export interface Remembered {
+  /** How the refusal was recorded: its id stands in the replies from memory, too. */
+  spoken: DecisionRecord
+  /** ms until the client may come back. */
+  wait: number
+  /** The refusal when `left` ms of that time are left. */
+  say(left: number): Decision
 }
 
-/** For a new configuration. */
-export const forgetRefused = (): void => recentlyRefused.clear()
+export class EarlyRefusal {
+  /** By the address of the socket; the oldest are dropped first. */
+  #recent = new Map<string, RecentRefusal>()
 
-/** Stands at the door of each listener without TLS; with TLS there is no reply before the handshake. */
-export function refuseEarly(next: Next, { listeners }: { listeners: unknown[] }): void {
-  for (const server of listeners) {
-    if (!(server instanceof Server) || ('has_tls' in server && server.has_tls)) continue
-    const letIn = server.listeners('connection')
-    server.removeAllListeners('connection')
-    server.on('connection', (socket: Socket) => {
-      if (!refuseKnown(socket)) for (const listener of letIn) listener.call(server, socket)
+  /** `now`: ms of a monotonic clock. */
+  constructor(private readonly now: () => number = () => performance.now()) {}
+
+  /** Not behind a PROXY or after XCLIENT, where the socket's address is not the client's. */
+  remember(plugin: Plugin, { client, remote, proxy }: Connection, { spoken, wait, say }: Remembered): void {
+    const address = client.remoteAddress
+    const ip = address === undefined ? undefined : parseIp(address)
+    if (address === undefined || !ip || formatIp(ip) !== remote.ip) return
+    if (proxy.allowed || wait < SHORTEST) return
+    const now = this.now()
+    if (this.#recent.size >= CAPACITY) this.#recent.delete(this.#recent.keys().next().value ?? '')
+    this.#recent.set(address, {
+      plugin,
+      until: now + Math.min(wait, REMEMBERED_FOR),
+      back: now + wait,
+      say,
+      spoken,
     })
   }
-  next()
+
+  /** Lets everybody be judged anew. */
+  forgetAll(): void {
+    this.#recent.clear()
+  }
+
+  /** Puts this before the listeners of a server. With TLS from the start no reply is possible before the handshake. */
+  guard(server: unknown): void {
+    if (!(server instanceof Server) || ('has_tls' in server && server.has_tls)) return
+    const accept = server.listeners('connection')
+    server.removeAllListeners('connection')
+    server.on('connection', (socket: Socket) => {
+      if (!this.#refuses(socket)) for (const listener of accept) listener.call(server, socket)
+    })
+  }
+
+  #refuses(socket: Socket): boolean {
+    if (this.#recent.size === 0) return false
+    const address = socket.remoteAddress ?? ''
+    const known = this.#recent.get(address)
+    if (!known) return false
+    const now = this.now()
+    if (known.until <= now) {
+      this.#recent.delete(address)
+      return false
+    }
+    const { code, status, text } = known.say(known.back - now)
+    socket.on('error', () => socket.destroy())
+    socket.setTimeout(CLOSE_TIMEOUT, () => socket.destroy())
+    socket.resume()
+    socket.end(`${code} ${status} ${clean(text)} (id ${known.spoken.id})\r\n`)
+    recordRepeat(known.plugin, known.spoken)
+    return true
+  }
 }
 
-function refuseKnown(socket: Socket): boolean {
-  if (recentlyRefused.size === 0) return false
-  const address = socket.remoteAddress ?? ''
-  const known = recentlyRefused.get(address)
-  if (!known) return false
-  const now = performance.now()
-  if (known.until <= now) {
-    recentlyRefused.delete(address)
-    return false
-  }
-  const { code, status, text } = known.say(known.back - now)
-  socket.on('error', () => socket.destroy())
-  socket.setTimeout(CLOSE_TIMEOUT, () => socket.destroy())
-  socket.resume()
-  socket.end(`${code} ${status} ${clean(text)} (id ${known.spoken.id})\r\n`)
-  recordRepeat(known.plugin, known.spoken)
-  return true
+const earlyRefusal = new EarlyRefusal()
+
+/** Remembers a refused client of this process. */
+export const rememberRefused = (plugin: Plugin, connection: Connection, refusal: Remembered): void =>
+  earlyRefusal.remember(plugin, connection, refusal)
+
+/** For a new configuration. */
+export const forgetRefused = (): void => earlyRefusal.forgetAll()
+
+/** Hook at init_master and init_child: guards each listener. */
+export function refuseEarly(next: Next, { listeners }: { listeners: unknown[] }): void {
+  for (const server of listeners) earlyRefusal.guard(server)
+  next()
 }

@@ -1,6 +1,9 @@
-// Tells when Haraka or another plugin writes a property for which there is no hook.
+// Tells when Haraka or another plugin writes a property whose change no hook reports.
 
-/** Puts an accessor in the place of a property, which `delete` takes away again; so it is put there at each AUTH. */
+/**
+ * Calls `changed` at each write to a property from now on, after the write. `delete` takes the watch away again, so
+ * whoever watches a note that Haraka deletes must ask anew; asking twice does nothing.
+ */
 export function watchProperty<T extends object, K extends keyof T>(
   of: T,
   name: K,

@@ -1,0 +1,128 @@
+// A recently refused client is refused at accept(): a real server and real sockets, with a clock of the test's own.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { after, before, beforeEach, describe, it } from 'node:test'
+import { EarlyRefusal } from '../core/haraka/early-refusal'
+import { connectionOf, pluginOf } from './support/connection'
+
+let now = 0
+let accepted = 0
+let refusal: EarlyRefusal
+const server = createServer()
+const { plugin, log } = pluginOf()
+const spoken = {
+  time: 0,
+  plugin: plugin.name,
+  accepted: false,
+  id: '7F3A0C91',
+  outcome: 'connection.limited',
+  rule: 'limits.ini [connections per ip] limit',
+  ip: '127.0.0.1',
+}
+const say = (left: number) => ({
+  outcome: 'connection.limited',
+  code: 421,
+  status: '4.7.0',
+  text: `again in ${Math.ceil(left / 1000)} s`,
+  rule: { file: 'limits.ini', section: 'connections per ip', key: 'limit' },
+})
+
+/** All that a client is told before it is disconnected. */
+async function told(): Promise<string> {
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  let text = ''
+  socket.setEncoding('utf8').on('data', (part: string) => {
+    text += part
+  })
+  await once(socket, 'close')
+  return text
+}
+
+const refuse = (
+  wait: number,
+  client = '127.0.0.1',
+  more: (of: ReturnType<typeof connectionOf>) => void = () => undefined,
+) => {
+  const connection = connectionOf({ remoteAddress: client })
+  more(connection)
+  refusal.remember(plugin, connection, { spoken, wait, say })
+}
+
+before(() => once(server.listen(0, '127.0.0.1'), 'listening'))
+after(() => server.close())
+beforeEach(() => {
+  now = 0
+  accepted = 0
+  log.length = 0
+  refusal = new EarlyRefusal(() => now)
+  server.removeAllListeners('connection')
+  server.on('connection', (socket) => {
+    accepted++
+    socket.end('220 hello\r\n')
+  })
+  refusal.guard(server)
+})
+
+describe('a recently refused client', () => {
+  it('hears how long it has to wait, by the id of the first refusal, and the server never sees it', async () => {
+    refuse(12_000)
+    assert.equal(await told(), '421 4.7.0 again in 12 s (id 7F3A0C91)\r\n')
+    now = 4999
+    assert.equal(await told(), '421 4.7.0 again in 8 s (id 7F3A0C91)\r\n')
+    assert.equal(accepted, 0)
+    assert.match(log[0] ?? '', /^decision/)
+  })
+
+  it('is judged anew after 5 s, and when its time is over', async () => {
+    for (const [wait, over] of [
+      [12_000, 5000],
+      [2000, 2000],
+    ] as const) {
+      refuse(wait)
+      now += over - 1
+      assert.match(await told(), /^421/)
+      now += 1
+      assert.match(await told(), /^220/)
+    }
+  })
+
+  it('is judged anew when all is forgotten', async () => {
+    refuse(12_000)
+    refusal.forgetAll()
+    assert.match(await told(), /^220/)
+  })
+
+  it('is not remembered for less than a second', async () => {
+    refuse(999)
+    assert.match(await told(), /^220/)
+  })
+
+  it('is not taken for another client: by its address, behind a proxy, or after XCLIENT', async () => {
+    refuse(12_000, '127.0.0.2')
+    refuse(12_000, '127.0.0.1', ({ proxy }) => {
+      proxy.allowed = true
+    })
+    refuse(12_000, '127.0.0.1', ({ remote }) => {
+      remote.ip = '192.0.2.1'
+    })
+    assert.match(await told(), /^220/)
+  })
+
+  it('is forgotten first of all when 10,000 others came after it', async () => {
+    refuse(12_000)
+    for (let n = 0; n < 9999; n++) refuse(12_000, `10.0.${n >> 8}.${n & 255}`)
+    assert.match(await told(), /^421/)
+    refuse(12_000, '10.1.0.0')
+    assert.match(await told(), /^220/)
+  })
+})
+
+it('a server with TLS from the start is left alone', async () => {
+  const other = Object.assign(createServer(), { has_tls: true })
+  const listener = () => undefined
+  other.on('connection', listener)
+  refusal.guard(other)
+  refusal.guard({ listeners: [] })
+  assert.deepEqual(other.listeners('connection'), [listener])
+})
