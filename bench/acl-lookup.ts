@@ -6,7 +6,8 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { type PrefixTable, PrefixTableBuilder } from '../core/net/prefix-table'
 import { parseEntry } from '../core/net/range'
-import { readEntries, readEntriesInTimeSlices } from '../core/net/range-file'
+import { entries } from '../core/net/range-file'
+import { runAtOnce, runInTimeSlices } from '../core/time-slices'
 
 /** The slice of haraka-plugin-relay that is measured. */
 interface StockRelay {
@@ -89,7 +90,7 @@ async function reload(text: Buffer): Promise<[number, number]> {
   delay.enable()
   await setTimeout(20)
   const start = performance.now()
-  await readEntriesInTimeSlices(text, (line, entry) => builder.add(parseEntry(entry), line))
+  await runInTimeSlices(entries(text, (line, entry) => builder.add(parseEntry(entry), line)))
   await builder.build()
   const took = performance.now() - start
   await setTimeout(20)
@@ -99,7 +100,7 @@ async function reload(text: Buffer): Promise<[number, number]> {
 
 function loadAtOnce(text: Buffer): PrefixTable {
   const builder = new PrefixTableBuilder()
-  readEntries(text, (line, entry) => builder.add(parseEntry(entry), line))
+  runAtOnce(entries(text, (line, entry) => builder.add(parseEntry(entry), line)))
   return builder.buildSync()
 }
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseEntry } from '../core/net/range'
-import { readEntries, readEntriesInTimeSlices } from '../core/net/range-file'
+import { entries, type OnEntry } from '../core/net/range-file'
+import { runAtOnce, runInTimeSlices } from '../core/time-slices'
 import { longestTurn } from './support/longest-turn'
+
+const readEntries = (text: Buffer | string, onEntry: OnEntry) => runAtOnce(entries(text, onEntry))
 
 function read(text: Buffer | string) {
   const seen: [number, string][] = []
@@ -54,9 +57,10 @@ test('a million lines are read while the event loop goes on, the same as at once
   let sum = 0
   let errors = ['not read']
   const longest = await longestTurn(async () => {
-    errors = await readEntriesInTimeSlices(text, (line, entry) => {
+    const task = entries(text, (line, entry) => {
       sum += line + parseEntry(entry).first[0]!
     })
+    errors = await runInTimeSlices(task)
   })
   readEntries(text, (line, entry) => {
     sum -= line + parseEntry(entry).first[0]!

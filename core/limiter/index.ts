@@ -12,7 +12,7 @@ import { RedisStore } from './redis-store'
 import { Refusals } from './refusals'
 import { type Verdict, verdictOf } from './result'
 
-export type { Block, Charge, Lease, Standing, Subject } from './contract'
+export type { Charge, Lease, Subject } from './contract'
 export { serveMemory } from './memory-ipc'
 export { MemoryStore } from './memory-store'
 export type { Refusal, Verdict } from './result'

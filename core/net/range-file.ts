@@ -1,5 +1,5 @@
 // A file of entries, one a line, '#' or ';' comments: read line by line, errors collected with their line numbers.
-import { type CooperativeTask, runAtOnce, runInTimeSlices } from '../time-slices'
+import type { CooperativeTask } from '../time-slices'
 
 /** Takes one entry. What it throws becomes an error of that line. */
 export type OnEntry = (line: number, entry: string) => void
@@ -14,7 +14,7 @@ const entryOf = (line: string): string => {
   return (comment < 0 ? line : line.slice(0, comment)).trim()
 }
 
-/** The work of reading: `onEntry` for each entry, then the errors. */
+/** Reads the text: `onEntry` for each entry. Returns the errors, `line 7: …`, at most 20 and then `and 3 more`; none is []. */
 export function* entries(text: Buffer | string, onEntry: OnEntry): CooperativeTask<string[]> {
   const bytes = typeof text === 'string' ? Buffer.from(text) : text
   const errors: string[] = []
@@ -37,11 +37,3 @@ export function* entries(text: Buffer | string, onEntry: OnEntry): CooperativeTa
   }
   return more ? [...errors, `and ${more} more`] : errors
 }
-
-/** Reads the whole text at once. Returns the errors, `line 7: …`, at most 20 and then `and 3 more`; none is []. */
-export const readEntries = (text: Buffer | string, onEntry: OnEntry): string[] =>
-  runAtOnce(entries(text, onEntry))
-
-/** The same, while the event loop goes on. */
-export const readEntriesInTimeSlices = (text: Buffer | string, onEntry: OnEntry): Promise<string[]> =>
-  runInTimeSlices(entries(text, onEntry))
