@@ -8,7 +8,8 @@ import { readLimits } from './config'
 import { watchErrors } from './hooks/errors'
 import { runtime } from './hooks/runtime'
 
-export { auth, count_connection, disconnect } from './hooks/connect'
+export { auth } from './hooks/auth'
+export { count_connection, disconnect } from './hooks/connect'
 export { count_bytes, count_message, count_recipient, reset, shut } from './hooks/rcpt'
 
 export function register(this: Plugin): void {

@@ -1,17 +1,13 @@
-// Hooks about the client itself: its connections, its logins, its errors.
+// Hooks about the client itself: its connections.
 
-import { endAuthDialogue } from '../../../core/haraka/auth-notes'
-import { identityOf, partyOf } from '../../../core/haraka/party-of'
+import { partyOf } from '../../../core/haraka/party-of'
 import { guarded } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { Limiter } from '../../../core/limiter'
 import { services } from '../../../core/services'
-import { attemptedUser, watchLogins } from '../attempt'
-import { failedLogin, loggedIn, loggingIn } from '../policy/failed-logins'
 import { connecting, stepOf } from '../policy/plan'
 import { blocksOf, judge } from '../policy/verdict'
-import { ask, refuse } from './check'
-import { Guess } from './pending-logins'
+import { refuse } from './check'
 import { settle } from './rcpt'
 import { runtime } from './runtime'
 import { sessionOf } from './session'
@@ -43,55 +39,6 @@ export const count_connection = guarded(async function (this, next, connection) 
 function block(limiter: Limiter, blocks: ReturnType<typeof blocksOf>): void {
   for (const { ms, reason, ...subject } of blocks) limiter.block(subject, ms, reason).catch(() => undefined)
 }
-
-/** Haraka tells nobody whether a login failed: its auth plugins write notes. */
-function watch(connection: Connection): void {
-  const session = sessionOf(connection)
-  watchLogins(
-    connection,
-    () => {
-      const party = { ...partyOf(connection), ...(session.attempt && { user: session.attempt }) }
-      void services.limiter?.charge(stepOf(failedLogin(runtime.limits.value, party, session.known)).charges)
-      // What is asked from now on is asked after this was counted.
-      session.guess?.end()
-    },
-    (user) => {
-      session.guess?.end()
-      const party = { ...partyOf(connection), user: identityOf(user) }
-      void services.limiter?.charge(stepOf(loggedIn(party)).charges)
-    },
-  )
-}
-
-/** Before each line of an AUTH dialogue, so that a password is not even looked at. */
-export const auth = guarded(async function (this, next, connection, words: string[]) {
-  const begins = words[0]?.toUpperCase() === 'AUTH'
-  if (!begins && !connection.notes.authenticating) return next()
-  const session = sessionOf(connection)
-  const name = attemptedUser(connection, words)
-  if (begins) {
-    watch(connection)
-    session.guess?.end()
-    delete session.attempt
-    session.known = false
-  }
-  // Without a name (AUTH LOGIN) the client alone would be judged, and a user refused for what others did beside him.
-  if (name === undefined || identityOf(name) === session.attempt) return next()
-  const user = identityOf(name)
-  session.attempt = user
-  const plan = loggingIn(runtime.limits.value, { ...partyOf(connection), user })
-  session.guess?.end()
-  const guess = new Guess(plan.counts)
-  session.guess = guess
-  const said = await ask('peek', plan)
-  if (!said) return next()
-  const verdict = judge(runtime.limits.value, plan, guess.weigh(plan.counts, said))
-  session.known = verdict.known
-  guess.narrow(verdict.known)
-  if (!refuse(this, next, connection, verdict, { user })) return next()
-  guess.end()
-  endAuthDialogue(connection)
-})
 
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
