@@ -48,7 +48,7 @@ export const withoutTag = (local: string): string => local.replace(/(?<=.)\+.*$/
 export function normalAddress(text: string): string {
   const at = text.lastIndexOf('@')
   const local = text.slice(0, at)
-  if (at < 1 || /[\s<>\x00-\x1f]/.test(local))
-    throw new Error(`"${text}" is not an address; write user@domain`)
+  const forbidden = local.startsWith('"') ? /[<>\x00-\x1f]/ : /[\s<>\x00-\x1f]/
+  if (at < 1 || forbidden.test(local)) throw new Error(`"${text}" is not an address; write user@domain`)
   return `${unquoted(local).toLowerCase()}@${normalDomain(text.slice(at + 1))}`
 }

@@ -2,6 +2,7 @@
 import { refuseEarly } from './haraka/early-refusal'
 import { takeOverRelaying } from './haraka/relaying'
 import { keepDenial } from './haraka/shared-hooks'
+import { expectSpf } from './haraka/spf-result'
 import { insidesOf, requireSupported } from './haraka/supported'
 import type { Connection, Next, Plugin } from './haraka/types'
 import { type HeaderParser, setHeaderParser } from './header-address'
@@ -36,6 +37,7 @@ export function prepare(plugin: Plugin): void {
     }
     setHeaderParser(parseHeader)
     takeOverRelaying(plugin)
+    expectSpf(plugin)
     Object.assign(plugin, shared)
     registerRows(plugin, 'shared')
     isPrepared = true

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Rule } from '../core/decision'
-import { senderSpf } from '../core/haraka/spf-result'
+import { expectSpf, senderSpf } from '../core/haraka/spf-result'
 import type { Party } from '../core/party'
 import { readDomains } from '../plugins/domains/config'
 import type { Path } from '../plugins/domains/policy/address-features'
 import { judgeRecipient } from '../plugins/domains/policy/recipient'
 import { deliveryChoiceOf } from '../plugins/domains/policy/route-choice'
 import { judgeFrom, judgeSender } from '../plugins/domains/policy/sender'
-import { addressOf, connectionOf } from './support/connection'
+import { addressOf, connectionOf, pluginOf } from './support/connection'
 import { readText } from './support/reading'
 
 const HOP = 'next_hop = smtp://10.0.0.5'
@@ -370,6 +370,23 @@ describe('an SPF pass', () => {
       assert.equal(pass(result), 'no', JSON.stringify(result))
     assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: '' }, '<>'), 'no')
     assert.equal(pass({ scope: 'mfrom', result: 'Pass', domain: '' }, '<postmaster>'), 'no')
+  })
+
+  it('cannot be told where the plugin is loaded and gave no answer, as after a timeout of DNS', () => {
+    const answers = (plugins: string[], client = '203.0.113.9') => {
+      expectSpf(pluginOf('relay-guard/test', { plugins }).plugin)
+      const connection = connectionOf({ remoteAddress: client })
+      const { results } = connection.begin('<a@ours.example>')
+      const none = senderSpf(connection)
+      results.add({ name: 'spf' }, { skip: 'host(whitelisted)' })
+      const skipped = senderSpf(connection)
+      results.add({ name: 'spf' }, { scope: 'mfrom', result: 'TempError', domain: 'ours.example' })
+      return [none, skipped, senderSpf(connection)]
+    }
+    assert.deepEqual(answers(['tls', 'spf']), ['cannot tell', 'no', 'cannot tell'])
+    assert.deepEqual(answers(['haraka-plugin-spf']), ['cannot tell', 'no', 'cannot tell'])
+    assert.deepEqual(answers(['spf'], '10.0.0.1'), ['no', 'no', 'cannot tell'])
+    assert.deepEqual(answers(['tls']), ['no', 'no', 'cannot tell'])
   })
 
   it('of HELO, on the connection, or of the transaction before does not count', () => {

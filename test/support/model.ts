@@ -23,6 +23,10 @@ export interface ModelWorld {
   domains: Record<string, boolean>
   /** A mailbox that no next hop knows contains this. */
   unknown: string
+  /** Domains that take `%` and `!`. */
+  gateways?: string[]
+  /** The only mailboxes of a domain, lower-case local parts. */
+  lists?: Record<string, string[]>
 }
 
 export interface Verdict {
@@ -33,6 +37,7 @@ export interface Verdict {
 const accepted: Verdict = { code: 250, status: '' }
 const denied: Verdict = { code: 550, status: '5.7.1' }
 const noMailbox: Verdict = { code: 550, status: '5.1.1' }
+const noDomain: Verdict = { code: 550, status: '5.1.3' }
 
 /** Lower-case and without the quotes that a local part does not need. */
 const plain = (local: string) => local.replace(/^"(.*)"$/s, '$1').toLowerCase()
@@ -54,9 +59,21 @@ function owns(senders: string[], { local, domain }: ModelAddress): boolean {
 /** An address of another mail system in the shape of one of ours. */
 const encapsulated = (local: string) => /^imcea/.test(plain(local))
 
-/** A local part that asks whoever gets it to send it on. */
-function asksForRouting({ local, route }: ModelAddress): boolean {
-  return route !== '' || encapsulated(local) || /[%!@,]/.test(plain(local))
+/** A local part that asks whoever gets it to send it on; a gateway reads `%`, `!` and names of a directory itself. */
+function asksForRouting(world: ModelWorld, { local, route, domain }: ModelAddress): boolean {
+  const gateway = world.gateways?.includes(domain.toLowerCase()) ?? false
+  if (route !== '' || /[@,]/.test(plain(local))) return true
+  if (gateway) return encapsulated(local) && !directoryName(local)
+  return encapsulated(local) || /[%!]/.test(plain(local))
+}
+
+const directoryName = (local: string) => /^imceaex-/.test(plain(local)) && !/[@%!]|\+40/.test(plain(local))
+
+/** Not in the list of its domain. */
+function unlisted(world: ModelWorld, { local, domain }: ModelAddress): boolean {
+  const list = world.lists?.[domain.toLowerCase()]
+  const names = [plain(local), withoutTag(plain(local))]
+  return list !== undefined && !['postmaster', ...list].some((name) => names.includes(name))
 }
 
 /** What a sender is answered. Null senders are always fine. */
@@ -68,12 +85,16 @@ function senderVerdict(world: ModelWorld, client: ModelClient, from: ModelAddres
 }
 
 function recipientVerdict(world: ModelWorld, client: ModelClient, to: ModelAddress): Verdict {
-  const postmaster = to.domain === '' && plain(to.local) === 'postmaster'
-  if (postmaster) return accepted
+  if (to.domain === '') return plain(to.local) === 'postmaster' ? accepted : noDomain
   if (to.route !== '') return denied
   const ours = isOurs(world, to.domain)
-  if (mayRelay(client)) return ours && encapsulated(to.local) ? denied : accepted
-  if (!ours || asksForRouting(to)) return denied
+  const gateway = world.gateways?.includes(to.domain.toLowerCase()) ?? false
+  const hidden = encapsulated(to.local) && !(gateway && directoryName(to.local))
+  if (mayRelay(client) && !ours) return accepted
+  if (mayRelay(client) && hidden) return denied
+  if (!mayRelay(client) && (!ours || asksForRouting(world, to))) return denied
+  if (unlisted(world, to)) return noMailbox
+  if (mayRelay(client)) return accepted
   return plain(to.local).includes(world.unknown) ? noMailbox : accepted
 }
 
