@@ -9,7 +9,7 @@ export interface HeaderAddress {
 /** Takes the value of a header field. Throws where it cannot be parsed. */
 export type HeaderParser = (
   value: string,
-  options: { startAt: 'from' },
+  options: { startAt: 'from'; allowAtInDisplayName: boolean },
 ) => (HeaderAddress | { addresses: HeaderAddress[] })[]
 
 let parser: HeaderParser | undefined

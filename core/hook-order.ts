@@ -58,7 +58,7 @@ export const HOOK_ORDER: readonly HookRow[] = [
       'after everything that may refuse: a RCPT cannot be taken back at the next hop',
     ],
     ['data', 'last_look', -100, 'before the message comes'],
-    ['data_post', 'judge_message', 0, 'the header is there'],
+    ['data_post', 'judge_message', -100, 'before others spend time on a message that is refused anyway'],
     ['queue', 'hand_over', -50, 'before stock queue plugins'],
     ['queue', 'nobody_took_it', 100, 'after every queue plugin'],
     ['queue_outbound', 'hand_over_relayed', -50, 'before stock queue plugins'],

@@ -141,20 +141,20 @@ function outcome({ mail, rcpt, data, dot }: Delivery): string {
 
 describe('a next hop that', () => {
   for (const [name, { expected }] of faults) {
-    test(`${name} is answered ${expected.source} within its deadline, with nothing lost or doubled`, async () => {
-      const started = Date.now()
+    test(`${name} is answered ${expected.source}, with nothing lost or doubled`, async () => {
       const delivery = await deliver([`anna@${domainOf(name)}`])
       assert.match(outcome(delivery), expected, JSON.stringify(delivery))
-      assert.ok(Date.now() - started < 10_000, 'a deadline of seconds')
       assert.equal(sinks.get(name)?.messages.length ?? 0, expected === fine ? 1 : 0)
     })
   }
 
   test('is dead or drops is passed over for the next one of its list', async () => {
-    const started = Date.now()
+    const dropping = sinks.get('drops at greeting')!
+    const before = dropping.connections
     assert.match(outcome(await deliver(['anna@spare.test'])), fine)
+    const once = dropping.connections - before
     assert.match(outcome(await deliver(['berta@spare.test'])), fine)
-    assert.ok(Date.now() - started < 5000, 'passed over at once')
+    assert.equal(dropping.connections - before, once, 'it rests: the second message is not kept waiting')
     assert.equal(spare.messages.length, 2)
   })
 

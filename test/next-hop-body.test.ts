@@ -29,7 +29,9 @@ test('dots at line starts are doubled, and the final dot stands on a line of its
     ['..a\r\n.b\r\nc.\r\n', '...a\r\n..b\r\nc.\r\n.\r\n'],
     ['a\n.\nb', 'a\r\n..\r\nb\r\n.\r\n'],
     ['a\n.\r\nMAIL', 'a\r\n..\r\nMAIL\r\n.\r\n'],
-    ['a\r.\r\n', 'a\r.\r\n.\r\n'],
+    ['a\r.\r\n', 'a\r\n..\r\n.\r\n'],
+    ['a\r', 'a\r\n.\r\n'],
+    ['\r\r\n.', '\r\n\r\n..\r\n.\r\n'],
     ['\xff\x00\x80', '\xff\x00\x80\r\n.\r\n'],
   ]
   for (const [message, wire] of cases) assert.equal(await written([Buffer.from(message, 'latin1')]), wire)
@@ -46,7 +48,7 @@ test('how a message is cut into pieces does not show in what leaves', async () =
         pieces.push(bytes.subarray(from, from + size))
         from += size
       }
-      const expected = bytes.toString('latin1').replace(/(?<!\r)\n/g, '\r\n')
+      const expected = bytes.toString('latin1').replace(/\r\n|\r|\n/g, '\r\n')
       const ended = expected === '' || expected.endsWith('\r\n') ? expected : `${expected}\r\n`
       assert.equal(await written(pieces), `${ended.replace(/(^|\r\n)\./g, '$1..')}.\r\n`)
     }),

@@ -168,6 +168,9 @@ const broken: Record<string, () => Plugin> = {
   'a login does not set the note "auth_user", or keeps the password': afterLogin((notes) => {
     notes['auth_passwd'] = 'secret'
   }),
+  'the message does not leave with the lines given to add_data': replaced({
+    connection: transactions((transaction) => Object.assign(transaction, { add_data: () => undefined })),
+  }),
   // Of a Haraka whose logger we cannot find among the loaded modules, no package can be found.
   '@haraka/email-address gives an Address no string "address", or no parts': replaced({ logger: () => ({}) }),
   '@haraka/email-address does not parse a From: field': replaced({ logger: () => ({}) }),
@@ -185,6 +188,7 @@ function lackingFor({ where, fault }: Assumption): () => Plugin {
     'Connection.prototype': () => lacking('connection', `Connection.prototype.${path}`),
     'HMailItem.prototype': () => lacking('outbound', `HMailItem.prototype.${path}`),
     outbound: () => lacking('outbound', path),
+    connection: () => lacking('connection', path),
     'the server': () => lacking('server', path),
     'a Connection': () => replaced({ connection: connections((connection) => without(connection, path)) }),
     'a Transaction': () =>

@@ -293,13 +293,28 @@ export const assumptions: Assumption[] = [
     'notes.skip_plugins': 'array',
     'results.add': 'function',
     'message_stream.pipe': 'function',
-    'header.get_all': 'function',
+    'message_stream.headers': 'array',
     'header.lines': 'function',
-    'header.decode_header': 'function',
+    header_lines: 'array',
+    header_pos: 'number',
+    add_data: 'function',
+    end_data: 'function',
     add_header: 'function',
     add_leading_header: 'function',
     remove_header: 'function',
   }),
+
+  {
+    where: 'transaction.js',
+    fault: 'the message does not leave with the lines given to add_data',
+    holds: (haraka) => {
+      const { transaction } = tryTransaction(haraka)
+      transaction.add_data(Buffer.from('X: ..y\r\n'))
+      transaction.add_data(Buffer.from('\r\n'))
+      return transaction.header_pos > 0 && transaction.message_stream.headers.join('') === 'X: ..y\n'
+    },
+  },
+  ...values('connection.js', 'connection', file('connection'), { cfg: 'object' }),
 
   ...methods('outbound/index.js', 'outbound', file('outbound'), ['send_trans_email']),
   ...methods('outbound/hmail.js', 'HMailItem.prototype', item, [

@@ -1,7 +1,7 @@
 // The one place that gives a decision to Haraka: reply, result and log line.
 import { type Decision, type DecisionRecord, ownFailure, printRule } from '../decision'
 import { clean } from '../text'
-import type { Connection, Next, Plugin } from './types'
+import type { Connection, Next, Plugin, QueuedMail } from './types'
 
 /**
  * A reply with a code of our own. Haraka's core fixes the basic code by the hook (550 or 450), but takes
@@ -59,6 +59,24 @@ export function record(
       ...(left && { left_out: left }),
     })
   const spoken = { time: Date.now(), plugin: plugin.name, accepted: !noted, ...line }
+  listener?.(spoken)
+  return spoken
+}
+
+/** Records a decision about queued mail, for which there is no connection: log line and statistics. Nobody is answered. */
+export function recordQueued(plugin: Plugin, mail: QueuedMail, decision: Decision, ip = ''): DecisionRecord {
+  const { uuid = '', mail_from, rcpt_to } = mail.todo
+  const line = {
+    id: uuid.replace(/^(.{8})[^.]*(\.\d+)?.*$/, '$1$2'),
+    outcome: decision.outcome,
+    rule: printRule(decision.rule),
+    ip,
+    from: clean(mail_from.address || '<>'),
+    to: clean(rcpt_to.map(({ address }) => address).join(' ')),
+    reply: clean(`${decision.code} ${decision.status} ${decision.text}`),
+  }
+  mail.lognotice(plugin, 'decision', line)
+  const spoken = { time: Date.now(), plugin: plugin.name, accepted: false, ...line }
   listener?.(spoken)
   return spoken
 }

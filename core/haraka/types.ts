@@ -1,6 +1,6 @@
 // The slice of Haraka that we use, declared by us: Haraka ships no types. Checked against Haraka 3.3.4.
 
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 
 declare global {
   /** Haraka's return codes. It puts them on the global object when it loads a plugin package. */
@@ -31,15 +31,27 @@ export interface Results {
 type Log = (...parts: unknown[]) => void
 
 export interface Header {
-  get_all(name: string): string[]
   /** The fields as they are, also those that Haraka cannot read. */
   lines(): string[]
-  /** The value of a field with its encoded words decoded (RFC 2047). */
-  decode_header(value: string): string
+}
+
+/** How `MessageStream.pipe` gives the message; without any, CRLF at line ends and no dot stuffed. */
+export interface PipeOptions {
+  line_endings?: string
+  /** False: the body as it is kept, dots stuffed. */
+  dot_stuffed?: boolean
+  /** The older name, with the opposite sense. */
+  dot_stuffing?: boolean
+  ending_dot?: boolean
+  skip_headers?: boolean
+  clamd_style?: boolean
+  end?: boolean
 }
 
 interface MessageStream {
-  pipe<T>(to: T): T
+  /** The header fields that are written in place of those that came: the array of `Transaction.header`. */
+  headers: string[]
+  pipe<T extends Writable>(to: T, options?: PipeOptions): T
 }
 
 export interface Transaction {
@@ -53,6 +65,14 @@ export interface Transaction {
   /** What came of the message. */
   msg_status?: 'accepted' | 'deferred' | 'rejected'
   message_stream: MessageStream
+  /** The lines of the header so far, at most as many as connection.ini allows. */
+  header_lines: string[]
+  /** Other than 0 from the end of the header on. */
+  header_pos: number
+  /** Called with each line of the message, CRLF and stuffed dots included; with text for core's own Received field. */
+  add_data(line: Buffer | string): void
+  /** Called after the last line. */
+  end_data(done: () => void): void
   add_header(name: string, value: string): void
   add_leading_header(name: string, value: string): void
   remove_header(name: string): void
@@ -87,11 +107,17 @@ export interface Connection {
 
 /** A message in Haraka's outbound queue (its HMailItem). */
 export interface QueuedMail {
-  todo: { domain: string; mail_from: Address; rcpt_to: Address[]; notes: Record<string, unknown> }
+  todo: {
+    uuid?: string
+    domain: string
+    mail_from: Address
+    rcpt_to: Address[]
+    notes: Record<string, unknown>
+  }
   /** One for each part that still has to be dealt with; `discard` at none removes the queue file. */
   refcount: number
-  /** Called with the hosts to try; ours to replace, so that our own client delivers. */
-  found_mx(hosts: unknown): Promise<void>
+  /** Called with the hosts to try: the prototype's; set on one item, our own client delivers. */
+  found_mx?(hosts: unknown): Promise<void>
   /** The message as in the queue file, dots stuffed. */
   data_stream(): Readable
   split_to_new_recipients(recipients: Address[], why: string, done: (part: QueuedMail) => void): void

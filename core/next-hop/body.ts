@@ -5,6 +5,7 @@ const LF = 10
 const CR = 13
 const DOT = 46
 const dot = Buffer.from('.')
+const cr = Buffer.from('\r')
 const crlf = Buffer.from('\r\n')
 
 type Write = (data: Buffer, done: (error?: Error | null) => void) => void
@@ -12,12 +13,14 @@ type Write = (data: Buffer, done: (error?: Error | null) => void) => void
 /**
  * Takes a message as it is, unstuffed; the final dot is written when it is ended, and only then. One piece is on its
  * way at a time, so at most that and `writableHighWaterMark` octets are held here.
- * A bare LF leaves as CRLF: what one server takes for a line's end another may not, and a message hides there.
+ * A CR or LF alone leaves as CRLF: what one server takes for a line's end another may not, and a message hides there.
  */
 export class Body extends Writable {
   /** The final dot is on its way: from here on the message may have been delivered. */
   dotted = false
   #last = LF
+  /** A CR that ended the piece before: what follows says whether it is alone. */
+  #heldCr = false
   #write: Write
 
   constructor(write: Write) {
@@ -38,10 +41,11 @@ export class Body extends Writable {
 
   override _final(done: (error?: Error | null) => void) {
     this.dotted = true
-    this.#write(Buffer.from(this.#last === LF ? '.\r\n' : '\r\n.\r\n'), done)
+    this.#write(Buffer.from(this.#last === LF && !this.#heldCr ? '.\r\n' : '\r\n.\r\n'), done)
   }
 
-  #stuff(chunk: Buffer): Buffer[] {
+  #stuff(piece: Buffer): Buffer[] {
+    const chunk = this.#endLines(piece)
     const parts: Buffer[] = []
     let from = 0
     if (this.#last === LF && chunk[0] === DOT) parts.push(dot)
@@ -58,5 +62,20 @@ export class Body extends Writable {
     parts.push(chunk.subarray(from))
     this.#last = chunk.at(-1) ?? this.#last
     return parts
+  }
+
+  /** Every CR is followed by LF in what this returns. */
+  #endLines(piece: Buffer): Buffer {
+    const whole = this.#heldCr ? Buffer.concat([cr, piece]) : piece
+    this.#heldCr = whole.at(-1) === CR
+    const chunk = this.#heldCr ? whole.subarray(0, -1) : whole
+    const parts: Buffer[] = []
+    let from = 0
+    for (let at = chunk.indexOf(CR); at >= 0; at = chunk.indexOf(CR, at + 1)) {
+      if (chunk[at + 1] === LF) continue
+      parts.push(chunk.subarray(from, at), crlf)
+      from = at + 1
+    }
+    return from === 0 ? chunk : Buffer.concat([...parts, chunk.subarray(from)])
   }
 }

@@ -1,5 +1,6 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
+import { allowLongLines } from '../../core/haraka/message'
 import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { ownListeners } from '../../core/net/own-listeners'
@@ -16,12 +17,16 @@ export { begin, judge_sender } from './hooks/mail'
 export { bounce, hand_over, hand_over_relayed, nobody_took_it, route } from './hooks/queue'
 export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/rcpt'
 
+/** Octets of a line of the message. RFC 5322 2.1.1 allows 998; Haraka cuts at 992, and real mail has longer ones. */
+const LINE_LENGTH = 16 * 1024
+
 export function register(this: Plugin): void {
   prepare(this)
   const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
   const hostName = String(this.config.get('me') ?? '') || 'localhost'
   const ownListener = ownListeners(smtp)
   runtime.inactivity = (Number(smtp['inactivity_timeout']) || 300) * 1000
+  runtime.lineLength = allowLongLines(this, LINE_LENGTH)
   this.timeout = HOOK_TIMEOUT
   runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', {
     read: (reading) => readDomains(reading, { ownListener, hostName }),

@@ -1,11 +1,14 @@
 // Hooks at DATA: a last look at the envelope, and one at the message.
 
 import type { Decision } from '../../../core/decision'
+import { filterMessage, lineWasCut, removeField } from '../../../core/haraka/message'
 import { partyOf } from '../../../core/haraka/party-of'
 import { mayRelay } from '../../../core/haraka/relaying'
 import { answer, guarded, record } from '../../../core/haraka/reply'
-import type { Connection } from '../../../core/haraka/types'
-import { fromAddresses, judgeLoop } from '../policy/message'
+import type { Connection, Plugin, Transaction } from '../../../core/haraka/types'
+import { fromAddresses, valuesOf } from '../policy/header'
+import { judgeFromSize, judgeLoop } from '../policy/message'
+import { MessageOctets } from '../policy/octets'
 import { nextHopConflict } from '../policy/route-choice'
 import { judgeFrom } from '../policy/sender'
 import { match } from './forward'
@@ -13,14 +16,22 @@ import { senderRefusal } from './mail'
 import { deliveryChoiceFor, judge, ownsOf, runtime } from './runtime'
 import { stateOf } from './transaction'
 
-const HEADER = 'X-Relay-Guard'
+const TAG = 'X-Relay-Guard'
 
 /** Once more all recipients, whatever happened since, and the next hop must hold the same ones as we do. */
 export const last_look = guarded(async function (this, next, connection) {
+  if (connection.transaction) readOctets(connection.transaction)
   const refusal = senderRefusal(this, connection) ?? (await finalCheck(connection))
   if (refusal) answer(this, next, connection, refusal)
   else next()
 })
+
+function readOctets(transaction: Transaction) {
+  const state = stateOf(transaction)
+  if (state.octets) return
+  state.octets = new MessageOctets()
+  filterMessage(transaction, state.octets, TAG)
+}
 
 export async function finalCheck(connection: Connection): Promise<Decision | undefined> {
   const { transaction } = connection
@@ -39,21 +50,56 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
 }
 
 export const judge_message = guarded(function (this, next, connection) {
-  const { transaction } = connection
-  if (!transaction) return next()
-  const loop = judgeLoop(transaction, connection.local.host)
-  if (loop) return answer(this, next, connection, loop)
-  if (mayRelay(connection)) return next()
-  const from = fromAddresses(transaction)
-  const party = partyOf(connection)
-  const decision = judgeFrom(runtime.domains.value, from, party, ownsOf(party))
-  if (decision && decision.code >= 400) return answer(this, next, connection, decision)
-  const { tags } = stateOf(transaction)
-  if (decision) {
-    record(this, connection, decision)
-    tags.from = `forged-from; ${decision.text}`
-  }
-  transaction.remove_header(HEADER)
-  for (const tag of [tags.sender, tags.from]) if (tag) transaction.add_header(HEADER, tag)
-  next()
+  const refusal = messageRefusal(this, connection)
+  if (refusal) answer(this, next, connection, refusal)
+  else next()
 })
+
+/** Judges the message, once; called again at the queue, because another plugin may have ended the hook before us. */
+export function messageRefusal(plugin: Plugin, connection: Connection): Decision | undefined {
+  const { transaction } = connection
+  if (!transaction) return undefined
+  const state = stateOf(transaction)
+  if (state.messageJudged) return undefined
+  const refusal = malformedMessage(transaction) ?? judgeContent(plugin, connection, transaction)
+  state.messageJudged = refusal === undefined
+  return refusal
+}
+
+function malformedMessage(transaction: Transaction): Decision | undefined {
+  const { octets } = stateOf(transaction)
+  if (!octets) throw new Error('the message was not read: another plugin ended the hook data before this one')
+  if (lineWasCut(transaction)) octets.refuse(`A line is longer than ${runtime.lineLength} octets`)
+  return octets.refusal
+}
+
+function judgeContent(
+  plugin: Plugin,
+  connection: Connection,
+  transaction: Transaction,
+): Decision | undefined {
+  const fields = transaction.header.lines()
+  const loop = judgeLoop(fields, transaction.uuid, connection.local.host)
+  if (loop || mayRelay(connection)) return loop
+  const forged = judgeAuthor(connection, fields)
+  if (forged && forged.code >= 400) return forged
+  const { tags } = stateOf(transaction)
+  if (forged) {
+    record(plugin, connection, forged)
+    tags.from = `forged-from; ${forged.text}`
+  }
+  removeField(transaction, TAG)
+  for (const tag of [tags.from, tags.sender]) if (tag) transaction.add_leading_header(TAG, tag)
+  return undefined
+}
+
+function judgeAuthor(connection: Connection, fields: string[]): Decision | undefined {
+  const config = runtime.domains.value
+  if (config.antiSpoofFrom === 'off') return undefined
+  const values = valuesOf(fields, 'From')
+  const tooLong = judgeFromSize(values)
+  if (tooLong) return tooLong
+  const from = fromAddresses(values)
+  const party = partyOf(connection)
+  return judgeFrom(config, from, party, ownsOf(party))
+}

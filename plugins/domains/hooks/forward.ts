@@ -9,8 +9,8 @@ import { ruleOf } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 import { abandonDelivery, stateOf } from './transaction'
 
-/** An address as the next hop is told it: as the client wrote it, its host in ASCII. */
-export const wire = ({ user, host }: Address): string => (user === '' ? '' : `${user}@${host}`)
+/** An address as the next hop is told it: as the client wrote it, its host in ASCII; <postmaster> has none (RFC 5321 4.5.1). */
+export const wire = ({ user, host }: Address): string => (host === '' ? user : `${user}@${host}`)
 
 /** Asks the next hop for one recipient. The answer is the client's, an acceptance too. */
 export async function ask(

@@ -2,16 +2,18 @@
 
 import type { Decision } from '../../../core/decision'
 import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
-import { answer, guarded, record } from '../../../core/haraka/reply'
+import { answer, guarded, record, recordQueued } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
+import { type Memory, mayBounce } from '../policy/bounce'
 import { ruleOf } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 import type { Domain } from '../table'
 import { finalCheck } from './data'
-import { decide, send } from './forward'
-import { deliver, enqueue, mayBounce, routeOf } from './outbound'
+import { decide, send, wire } from './forward'
+import { enqueue, routeOf } from './outbound'
+import { deliver } from './queued-mail'
 import { judge, runtime } from './runtime'
 import { stateOf } from './transaction'
 
@@ -71,7 +73,7 @@ async function keepTheRest(
 ) {
   const all = transaction.rcpt_to
   const left = new Set(bad.map(({ recipient }) => recipient))
-  transaction.rcpt_to = all.filter(({ user, host }) => left.has(`${user}@${host}`))
+  transaction.rcpt_to = all.filter((recipient) => left.has(wire(recipient)))
   try {
     await enqueue(
       plugin,
@@ -135,7 +137,10 @@ export const nobody_took_it = guarded(function (this, next, connection) {
   next(CONT, `${decision.status} ${decision.text}`)
 })
 
+/** Asked at each try, so that the configuration in force at the try decides. */
 export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
+  // What an earlier try put there: the item lives until its last try.
+  delete mail.found_mx
   const by = routeOf(runtime.domains.value, host)
   if (!by) {
     next()
@@ -153,6 +158,10 @@ export function route(this: Plugin, next: Next, mail: QueuedMail, host: string):
   next(OK, { exchange: host, priority: 0 })
 }
 
+/** Haraka is about to send a DSN. */
 export function bounce(this: Plugin, next: Next, mail: QueuedMail): void {
-  next(mayBounce(runtime.domains.value, mail) ? CONT : OK)
+  const memory = mail.todo.notes['relay_guard'] as Memory | undefined
+  const dropped = mayBounce(runtime.domains.value, memory)
+  if (dropped) recordQueued(this, mail, dropped, memory?.ip)
+  next(dropped ? OK : CONT)
 }

@@ -18,6 +18,8 @@ export interface Runtime {
   client: NextHopClient
   /** How long Haraka lets a client be silent, ms. */
   inactivity: number
+  /** Octets of a line of the message that Haraka does not cut. */
+  lineLength: number
 }
 
 /** Filled by `register`, before any hook runs. */

@@ -1,6 +1,7 @@
 // What this plugin knows of one open transaction.
 import type { Address, Transaction } from '../../../core/haraka/types'
 import type { Delivery } from '../../../core/next-hop/delivery'
+import type { MessageOctets } from '../policy/octets'
 import type { RecipientVerdict } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 
@@ -23,6 +24,10 @@ export interface TransactionState {
    * RCPT.
    */
   senderJudged?: number
+  /** Reads the message from DATA on. */
+  octets?: MessageOctets
+  /** The message was judged, and passed. */
+  messageJudged?: boolean
   /** What a tag says of MAIL FROM and of From:. */
   tags: { sender?: string; from?: string }
   /** BODY= and SIZE= of MAIL. */
