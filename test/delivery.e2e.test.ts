@@ -41,6 +41,9 @@ const faults = new Map<string, Fault>([
   ['greylists at rcpt', { sink: at('rcpt', '450 4.2.1 Come back'), expected: /^450 4\.2\.1$/ }],
   ['knows no such user', { sink: at('rcpt', '550 5.1.1 No such user'), expected: /^550 5\.1\.1$/ }],
   ['knows none, tersely', { sink: at('rcpt', '550 No such user'), expected: /^550 5\.\d\.\d+$/ }],
+  ['takes no more recipients', { sink: at('rcpt', '552 5.5.3 Too many'), expected: /^452 4\.5\.3$/ }],
+  ['takes no more recipients, tersely', { sink: at('rcpt', '552 Too many'), expected: /^452 4\.5\.3$/ }],
+  ['says neither yes nor no at dot', { sink: at('dot', '350 What'), expected: /^4\d\d 4\.3\.0$/ }],
   ['has a full mailbox', { sink: at('rcpt', '552 5.2.2 Full'), expected: /^552 5\.2\.2$/ }],
   ['defers at data', { sink: at('data', '451 4.3.0 Later'), expected: soft }],
   ['refuses at data', { sink: at('data', '554 5.6.0 Never'), expected: /^5\d\d 5\.\d\.\d+$/ }],
@@ -66,6 +69,8 @@ const domainOf = (name: string) => `case${names.indexOf(name)}.test`
 
 const sinks = new Map<string, Sink>()
 let spare: Sink
+/** The next hops of spare.test before the one that works. */
+let broken: string[]
 let lmtp: Sink
 let haraka: Haraka
 let directory: string
@@ -83,7 +88,7 @@ async function sections(): Promise<string> {
       section(domainOf(name), sinks.get(name)?.address() ?? `smtp://127.0.0.1:${await deadPort()}`, keys),
     )
   }
-  const broken = [`smtp://127.0.0.1:${await deadPort()}`, sinks.get('drops at greeting')!.address()]
+  broken = [`smtp://127.0.0.1:${await deadPort()}`, sinks.get('drops at greeting')!.address()]
   parts.push(section('spare.test', [...broken, spare.address()].join(', ')))
   parts.push(section('lmtp.test', lmtp.address()))
   return parts.join('')
@@ -154,8 +159,14 @@ describe('a next hop that', () => {
     assert.match(outcome(await deliver(['anna@spare.test'])), fine)
     const once = dropping.connections - before
     assert.match(outcome(await deliver(['berta@spare.test'])), fine)
-    assert.equal(dropping.connections - before, once, 'it rests: the second message is not kept waiting')
+    assert.equal(dropping.connections - before, once, 'it backs off: the second message is not kept waiting')
     assert.equal(spare.messages.length, 2)
+    const [dead, dropped] = broken.map((hop) => hop.slice('smtp://'.length))
+    await haraka.waitForLog(new RegExp(`WARN.*next hop ${dead}: down \\(ECONNREFUSED\\), backs off 30 s`))
+    await haraka.waitForLog(new RegExp(`WARN.*next hop ${dropped}: down \\(hung up\\), backs off 30 s`))
+    assert.equal(haraka.output().match(new RegExp(`next hop ${dead}: down`, 'g'))?.length, 1)
+    const forwarded = await haraka.waitForLog(/outcome=message.forwarded .*to=berta@spare.test/)
+    assert.match(forwarded, new RegExp(`host=127.0.0.1:${spare.port} said="250 2.0.0 Queued"`))
   })
 
   test('is one of two in a transaction leaves the second for another transaction', async () => {

@@ -1,32 +1,126 @@
+// The hand-over of queued mail to our own client, and what is said where the next hop gave no answer.
 import assert from 'node:assert/strict'
-import { createReadStream } from 'node:fs'
+import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import type { Address, QueuedMail } from '../core/haraka/types'
+import { CongestionFailure, failureReply, HostFailure } from '../core/next-hop/reply'
+import { withDefaults } from '../core/next-hop/route'
+import { decide } from '../plugins/domains/hooks/forward'
+import { HOOK_TIMEOUT } from '../plugins/domains/hooks/queue'
 import { deliver } from '../plugins/domains/hooks/queued-mail'
+import { LONGEST_FINAL } from '../plugins/domains/routes'
+import type { Domain } from '../plugins/domains/table'
+import { certificate } from './support/certificate'
 import { addressOf } from './support/connection'
 import { newClient, routeTo } from './support/next-hop'
-import { startSink } from './support/sink'
+import { type SinkOptions, startSink } from './support/sink'
 
-test('a queue file that cannot be read ends neither the process nor a message, and is tried again', async (t) => {
-  const sink = await startSink()
-  t.after(() => sink.close())
-  const failed: string[] = []
+/** A queued message for these recipients, and what Haraka is told of it. */
+function queuedMail(recipients: string[], file: () => Readable) {
+  const told = { failed: [] as string[], delivered: [] as unknown[][] }
   const mail = {
     todo: {
       domain: 'b.example',
       mail_from: addressOf('<a@a.example>'),
-      rcpt_to: [addressOf('<b@b.example>')],
+      rcpt_to: recipients.map((recipient) => addressOf(`<${recipient}>`)),
       notes: {},
     },
     refcount: 1,
-    data_stream: () => createReadStream('/nowhere/queue-file'),
+    data_stream: file,
     split_to_new_recipients(_recipients: Address[], _why: string, done: (part: QueuedMail) => void) {
       done(this as unknown as QueuedMail)
     },
-    temp_fail: (why: string) => void failed.push(why),
+    temp_fail: (why: string) => void told.failed.push(why),
+    bounce: (why: string) => void told.failed.push(why),
     discard: () => undefined,
+    delivered: (...facts: unknown[]) => void told.delivered.push(facts),
   }
-  await deliver(mail as unknown as QueuedMail, routeTo([sink.address()]), newClient())
-  assert.match(failed.join(), /^451 4\.3\.0 /)
+  return { mail: mail as unknown as QueuedMail, told }
+}
+
+test('Haraka is told who took a queued message: address, port, protocol, TLS and login as they were', async (t) => {
+  const tls = certificate()
+  const users = { anna: 'secret' }
+  const folder = mkdtempSync(join(tmpdir(), 'domains-queue-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'lmtp')
+  const login = (address: string) => address.replace('//', '//anna:secret@')
+  const cases: [SinkOptions, (address: string) => string, (port: number) => unknown[], boolean, boolean][] = [
+    // TLS may be used and is not offered; the key of the route speaks of lmtp.
+    [
+      {},
+      (address) => address.replace('127.0.0.1', 'localhost'),
+      (port) => ['127.0.0.1', port, 'SMTP', 'localhost'],
+      false,
+      false,
+    ],
+    [{ tls }, (address) => address, (port) => ['127.0.0.1', port, 'SMTP', '127.0.0.1'], true, false],
+    [{ tls, users }, login, (port) => ['127.0.0.1', port, 'SMTP', '127.0.0.1'], true, true],
+    [{ users }, login, (port) => ['127.0.0.1', port, 'SMTP', '127.0.0.1'], false, true],
+    [{ lmtp: true, path }, (address) => address, () => [path, 0, 'LMTP', path], false, false],
+  ]
+  for (const [options, hop, expected, secured, authenticated] of cases) {
+    const sink = await startSink(options)
+    t.after(() => sink.close())
+    const client = newClient()
+    t.after(() => client.closeAll())
+    const { mail, told } = queuedMail(['b@b.example'], () => Readable.from('Subject: x\r\n\r\nx\r\n'))
+    await deliver(mail, routeTo([hop(sink.address())], { key: 'lmtp', tls: 'may' }), client)
+    assert.deepEqual(told.failed, [])
+    const [ip, port, mode, host, response, ok, later, never, ...session] = told.delivered[0] ?? []
+    assert.deepEqual([ip, port, mode, host], expected(sink.port))
+    assert.deepEqual([session, (ok as unknown[]).length, later, never], [[secured, authenticated], 1, [], []])
+    assert.match(String(response), /^(Queued|Delivered)$/)
+  }
+})
+
+test('what the client is told where the next hop gave no answer depends on why', () => {
+  const domain = {
+    name: 'b.example',
+    file: 'domains.ini',
+    section: 'b.example',
+    delivery: 'forward',
+  } as Domain
+  const choice = { delivery: 'forward', key: 'x', domain } as const
+  const full = new CongestionFailure('all 20 connections of this worker are in use', 'all in use')
+  const busy = new CongestionFailure('mx:25: greeted with 421 too many connections', 'no more taken')
+  const cases: [unknown, string, string, string][] = [
+    [full, '4.4.5', 'recipient.next-hop-full', 'All connections to the next hop are in use, try again later'],
+    [busy, '4.4.5', 'recipient.next-hop-full', 'The next hop takes no more connections now, try again later'],
+    [
+      new HostFailure('mx:25: ECONNREFUSED'),
+      '4.4.1',
+      'recipient.no-answer',
+      'The next hop does not answer, try again later',
+    ],
+  ]
+  for (const [failure, status, outcome, text] of cases) {
+    const decision = decide(failureReply(failure), choice, 'recipient')
+    assert.deepEqual(
+      [decision.code, decision.status, decision.outcome, decision.text],
+      [451, status, outcome, text],
+    )
+    assert.equal(decision.detail, (failure as Error).message)
+  }
+})
+
+test('the longest hand-over ends before Haraka answers in our place', () => {
+  const { handOver, budget } = withDefaults({ name: '' })
+  assert.ok(LONGEST_FINAL + 60_000 <= handOver, 'the longest answer fits')
+  assert.ok(
+    handOver + 2 * budget < HOOK_TIMEOUT * 1_000,
+    'so do the hand-over and a look at the envelope before',
+  )
+})
+
+test('a queue file that cannot be read ends neither the process nor a message, and is tried again', async (t) => {
+  const sink = await startSink()
+  t.after(() => sink.close())
+  const { mail, told } = queuedMail(['b@b.example'], () => createReadStream('/nowhere/queue-file'))
+  await deliver(mail, routeTo([sink.address()]), newClient())
+  assert.match(told.failed.join(), /^451 4\.3\.0 /)
   assert.equal(sink.messages.length, 0)
 })

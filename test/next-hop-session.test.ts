@@ -8,7 +8,7 @@ import fc from 'fast-check'
 import { parseNextHop } from '../core/next-hop/address'
 import type { Route, Settings } from '../core/next-hop/route'
 import { isHere } from '../core/next-hop/session'
-import { certificate } from './support/certificate'
+import { certificate, privateAuthority } from './support/certificate'
 import { newClient, routeTo, text } from './support/next-hop'
 import {
   deadPort,
@@ -289,6 +289,78 @@ test('a login is said by the best method offered, and only where nobody listens'
     assert.equal(reply.text.includes('s:cret'), false)
     assert.deepEqual(host.rcpts, [])
   }
+})
+
+test('a login goes only to who proves its name by a good certificate, unless the operator says otherwise', async (t) => {
+  const good = privateAuthority()
+  const other = certificate('other.example', ['127.0.0.1'])
+  const users = { anna: 's:cret' }
+  // tls and tlsForLogin as readRoute makes them: verify by itself where there is a login.
+  const byLogin: Partial<Route> = { tls: 'verify', tlsForLogin: true, ca: good.ca }
+  const cases: [string, SinkOptions, Partial<Route>, boolean | RegExp][] = [
+    ['its authority is known', { tls: good }, byLogin, true],
+    ['smtps with a known authority', { tls: good, implicitTls: true }, byLogin, true],
+    ['another certificate, on loopback too', { tls: other }, byLogin, /TLS failed/],
+    ['the authority is not given', { tls: good }, { ...byLogin, ca: '' }, /TLS failed/],
+    ['smtps with another certificate', { tls: other, implicitTls: true }, byLogin, /TLS failed/],
+    [
+      'STARTTLS is offered and refused',
+      { tls: good, respond: at('starttls', '454 4.7.0 No') },
+      byLogin,
+      /demands/,
+    ],
+    ['no TLS is offered, on loopback', {}, byLogin, false],
+    ['no TLS is offered, but verify is written', {}, { tls: 'verify', ca: good.ca }, /demands/],
+    ['encrypt is written', { tls: other }, { tls: 'encrypt' }, true],
+  ]
+  for (const [name, options, route, expected] of cases) {
+    const asked: string[] = []
+    const sink = { users, ...options }
+    const { sink: host, delivery } = await setUp(t, {
+      sink: {
+        ...sink,
+        respond: (stage, argument, session) => {
+          if (stage === 'auth') asked.push(argument)
+          return options.respond?.(stage, argument, session)
+        },
+      },
+      route,
+      hop: (text) => text.replace('//', '//anna:s%3Acret@'),
+    })
+    const reply = await delivery.rcpt('b@b.example')
+    if (expected instanceof RegExp) {
+      assert.match(reply.text, expected, name)
+      assert.deepEqual(asked, [], name)
+      continue
+    }
+    assert.equal(reply.code, 250, `${name}: ${reply.text}`)
+    const [outcome] = await delivery.send(text('x\r\n'))
+    assert.equal(host.messages[0]?.tls, expected, name)
+    assert.deepEqual(outcome?.peer, {
+      host: '127.0.0.1',
+      ip: '127.0.0.1',
+      port: host.port,
+      protocol: 'SMTP',
+      tls: expected,
+      authenticated: true,
+    })
+  }
+})
+
+test('an outcome says who took the message: protocol, address, TLS and login as they were', async (t) => {
+  const path = join(tmpdir(), `next-hop-peer-${process.pid}.sock`)
+  const lmtp = await setUp(t, { sink: { path, lmtp: true } })
+  const plain = await setUp(t, {
+    route: { key: 'a key with lmtp in it' },
+    hop: (text) => text.replace('127.0.0.1', 'localhost'),
+  })
+  for (const { delivery } of [lmtp, plain]) await delivery.rcpt('b@b.example')
+  const [byLmtp] = await lmtp.delivery.send(text('x\r\n'))
+  const [bySmtp] = await plain.delivery.send(text('x\r\n'))
+  const clear = { tls: false, authenticated: false }
+  assert.deepEqual(byLmtp?.peer, { host: path, ip: path, port: 0, protocol: 'LMTP', ...clear })
+  const { port } = plain.sink
+  assert.deepEqual(bySmtp?.peer, { host: 'localhost', ip: '127.0.0.1', port, protocol: 'SMTP', ...clear })
 })
 
 test('a password leaves in clear for this machine only', async (t) => {
