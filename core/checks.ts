@@ -1,5 +1,6 @@
 // A policy as an ordered list of named checks over a value: the first one that has an answer decides.
 
+/** One named check of a policy. */
 export interface Check<Facts, Answer> {
   /** What is asked, in words for the operator. */
   name: string

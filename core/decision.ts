@@ -7,6 +7,7 @@ export interface Rule {
   key: string
 }
 
+/** What a policy decided about a client, a sender, a recipient or a message. */
 export interface Decision {
   /** The name in statistics and the log stream, e.g. `recipient.relay-denied`. */
   outcome: string
@@ -14,17 +15,18 @@ export interface Decision {
   code: number
   /** The enhanced status code (RFC 3463). */
   status: string
-  /** One line that says why. What comes from outside is cleaned when it is spoken. */
+  /** One line that says why. What comes from outside is cleaned when the reply is made. */
   text: string
   rule: Rule
   /** For the log only: what the client need not know. */
   detail?: string
   /** Close the connection after the reply. */
   close?: boolean
-  /** Said to the same client a moment ago, and perhaps a thousand times: not each is worth a line in the log. */
+  /** The same refusal as a moment ago, perhaps for the thousandth time: only some of these get a line in the log. */
   again?: boolean
 }
 
+/** `acl.ini [never] 198.51.100.0/24`, as it stands in the log. */
 export const printRule = ({ file, section, key }: Rule): string => `${file} [${section}]${key && ` ${key}`}`
 
 /** A decision as it was given to the client: what statistics and the log stream keep. */
@@ -45,7 +47,7 @@ export interface DecisionRecord {
   reply?: string
 }
 
-/** What an error of our own becomes: never a refusal for good, never a right (451 4.3.0). */
+/** The decision after a failure of our own: 451 4.3.0, never a refusal for good and never a right. */
 export const ownFailure = (plugin: { name: string }): Decision => ({
   outcome: 'error',
   code: 451,

@@ -1,7 +1,7 @@
-// The one form in which domains and addresses are compared: lower case, ASCII (punycode), no trailing dot.
+// The canonical form in which domains and addresses are compared: lower case, ASCII (punycode), no trailing dot.
 import { domainToASCII, domainToUnicode } from 'node:url'
 
-/** A host name in its one form. Throws Error where it is none (RFC 1035 2.3.4 for the lengths). */
+/** A host name in canonical form. Throws Error where the text is no host name (RFC 1035 2.3.4 for the lengths). */
 export function normalDomain(text: string): string {
   // domainToASCII reads its text as the host of a URL: of `ex%61mple.com` and `example.com/x` it makes example.com.
   const isUrl = /[%/\\?#:@\x00-\x20]/.test(text)
@@ -26,7 +26,7 @@ function isPunycodeIfMarked(label: string): boolean {
   return /[^\x00-\x7f]/.test(unicode) && domainToASCII(unicode) === label
 }
 
-/** The same for what a client gave; undefined instead of an error. '' stays ''. */
+/** The same for a client's text: undefined where it is no host name. '' stays ''. */
 export function domainOf(host: string): string | undefined {
   try {
     return host === '' ? '' : normalDomain(host)
@@ -35,7 +35,7 @@ export function domainOf(host: string): string | undefined {
   }
 }
 
-/** What a quoted local part stands for: `"a\@b"` is `a@b` (RFC 5321 4.1.2). Others stay as they are. */
+/** The local part that a quoted one stands for: `"a\@b"` is `a@b` (RFC 5321 4.1.2). An unquoted one is returned as it is. */
 export const unquoted = (local: string): string =>
   local.startsWith('"') && local.endsWith('"') && local.length > 1
     ? local.slice(1, -1).replace(/\\(.)/g, '$1')
@@ -44,7 +44,7 @@ export const unquoted = (local: string): string =>
 /** A local part without its +tag, which is another name of the same mailbox. */
 export const withoutTag = (local: string): string => local.replace(/(?<=.)\+.*$/, '')
 
-/** An address in its one form, from a file: `Anna@Example.org` is `anna@example.org`. Throws Error. */
+/** An address from a file in canonical form: `Anna@Example.org` is `anna@example.org`. Throws Error where it is none. */
 export function normalAddress(text: string): string {
   const at = text.lastIndexOf('@')
   const local = text.slice(0, at)

@@ -1,7 +1,7 @@
-/** Longer texts are made anew each time: a stranger's name may have 64 KB. */
+/** Results for longer texts are not kept: a stranger's name may have 64 KB. */
 const LONGEST = 255
 
-/** Remembers what a pure function gave for the last texts, at most `capacity` of them: all are forgotten when more come. */
+/** Caches a pure function's results for up to `capacity` texts; when one more comes, all are forgotten. */
 export function memo<V>(make: (text: string) => V, capacity = 4096): (text: string) => V {
   const known = new Map<string, V>()
   return (text) => {

@@ -11,6 +11,7 @@ export interface Mailbox {
 /** What SPF says of the domain in MAIL FROM. `cannot tell`: DNS did not answer (TempError, RFC 7208 2.6.6). */
 export type SpfAnswer = 'pass' | 'no' | 'cannot tell'
 
+/** Who is at the other end, at one moment. Made by core/haraka/party-of.ts only. */
 export interface Party {
   /** Canonical text. */
   ip: string

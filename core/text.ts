@@ -1,10 +1,10 @@
 // Text that is safe to print: for replies, logs and errors that repeat what a client or a file said.
 
-/** What could end a line, or hide or turn text round in a terminal or a log. */
+/** Characters that could end a line, or hide or reverse text in a terminal or a log. */
 const UNSAFE =
   /[^\x20-\x7e\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd]+|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+/g
 
-/** Replaces what is not safe, and cuts to `length` octets: SMTP reply lines end at 512 (RFC 5321 4.5.3.1.5). */
+/** Replaces unsafe characters by spaces, and cuts to `length` octets: an SMTP reply line has at most 512 (RFC 5321 4.5.3.1.5). */
 export function clean(text: string, length = 400): string {
   const safe = text.slice(0, 4 * length).replace(UNSAFE, ' ')
   const octets = Buffer.from(safe)

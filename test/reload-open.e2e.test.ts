@@ -7,6 +7,26 @@ import { SmtpClient } from './support/smtp-client'
 
 const foreign = 'RCPT TO:<v@victim.example>'
 
+/** Counts how often a recipient is judged, and says so when the transaction ends. */
+const countJudgements = `
+const path = require('node:path')
+const policy = require(path.join(process.env.HARAKA, 'node_modules/haraka-plugin-relay-guard/plugins/domains/policy/recipient.js'))
+const judge = policy.judgeRecipient
+let count = 0
+policy.judgeRecipient = (...args) => {
+  count++
+  return judge(...args)
+}
+exports.register = function () {
+  this.register_hook('reset_transaction', 'tell', 100)
+}
+exports.tell = function (next, connection) {
+  connection.lognotice(this, 'judged ' + count + ' for ' + connection.transaction?.rcpt_to.length)
+  count = 0
+  next()
+}
+`
+
 let haraka: Haraka
 let old: Sink
 let fresh: Sink
@@ -41,7 +61,8 @@ before(async () => {
   fresh = await startSink({})
   internet = await startSink({})
   haraka = await startHaraka({
-    plugins: ['relay-guard/acl', 'relay-guard/domains'],
+    plugins: ['count_judgements', 'relay-guard/acl', 'relay-guard/domains'],
+    localPlugins: { count_judgements: countJudgements },
     files: {
       'relay-guard/acl.ini': acl('127.32.0.0/16\n127.33.0.0/16\n127.34.0.0/16\n'),
       'relay-guard/domains.ini': domains(
@@ -128,4 +149,29 @@ describe('a reload of domains.ini between RCPT and DATA', () => {
   it('judges the sender anew', async () => {
     assert.equal(await code('forger', 'DATA'), '550 5.7.1')
   })
+})
+
+describe('the relay decision', () => {
+  for (const [who, ip, to] of [
+    ['of a stranger', '127.36.0.2', ['anna@moved.test', 'bob@moved.test', 'cleo@moved.test']],
+    ['of a client that may relay', '127.31.0.2', ['anna@moved.test', 'v@victim.example']],
+  ] as const)
+    it(`is made once for a recipient ${who}, from RCPT to the queue`, async () => {
+      await haraka.waitForLog(/judged \d+ for 1/)
+      const client = await SmtpClient.connect({ port: haraka.port, from: ip })
+      await client.ehlo()
+      const before = haraka.output().match(/judged \d+ for \d/g)?.length ?? 0
+      const { dot } = await client.deliver({
+        from: 'a@sender.example',
+        to: [...to],
+        data: 'Subject: x\r\n\r\nx\r\n',
+      })
+      assert.equal(dot?.code, 250)
+      await client.quit()
+      const told = haraka
+        .output()
+        .match(/judged \d+ for \d/g)
+        ?.slice(before)
+      assert.deepEqual(told, [`judged ${to.length} for ${to.length}`])
+    })
 })

@@ -20,7 +20,7 @@ export const replyId = ({ uuid, transaction }: Connection): string =>
 
 let listener: ((decision: DecisionRecord) => void) | undefined
 
-/** Sends every decision of this process to `hear` too, instead of whoever heard them before. */
+/** Makes `hear` the listener of every decision of this process. There is one listener at a time. */
 export function onDecision(hear: (decision: DecisionRecord) => void): void {
   listener = hear
 }
@@ -37,7 +37,7 @@ export function record(
   const results = transaction?.results ?? connection.results
   const said = `${decision.outcome} by ${rule}`
   const accepted = decision.code < 400
-  // Let through, but not as if nothing were: a refusal in the making.
+  // Accepted, but worth notice: it would be refused with another `action`.
   const noted = !accepted || /-(?:shadow|tagged)$/.test(decision.outcome)
   if (!decision.again) results.add(plugin, accepted ? { pass: said } : { fail: said })
   const from = transaction?.mail_from?.address
@@ -81,7 +81,7 @@ export function recordQueued(plugin: Plugin, mail: QueuedMail, decision: Decisio
   return spoken
 }
 
-/** The same refusal once more, of a client that Haraka has no connection for. */
+/** Records a repeated refusal of a client that was turned away before Haraka made a Connection. */
 export function recordRepeat(plugin: Plugin, spoken: DecisionRecord): void {
   const left = leftOut()
   if (left !== undefined) {
@@ -94,7 +94,10 @@ export function recordRepeat(plugin: Plugin, spoken: DecisionRecord): void {
 let repeated = 0
 let repeatedAt = Number.NEGATIVE_INFINITY
 
-/** Of refusals said again one line a second is logged, with how many were not; undefined: this one is not. */
+/**
+ * Repeated refusals get one log line a second. Returns how many went without a line since, or undefined where this one
+ * gets none either.
+ */
 function leftOut(): number | undefined {
   const now = performance.now()
   if (now - repeatedAt < 1000) {

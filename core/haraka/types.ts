@@ -23,6 +23,7 @@ export interface Address {
   format(use_punycode?: boolean): string
 }
 
+/** haraka-results: what plugins found, on a connection or a transaction. */
 export interface Results {
   add(plugin: { name: string }, result: Record<string, unknown>): void
   get(plugin: string | { name: string }): Record<string, unknown> | undefined
@@ -30,6 +31,7 @@ export interface Results {
 
 type Log = (...parts: unknown[]) => void
 
+/** The header of a message, as haraka-email-message reads it. */
 export interface Header {
   /** The fields as they are, also those that Haraka cannot read. */
   lines(): string[]
@@ -54,6 +56,7 @@ interface MessageStream {
   pipe<T extends Writable>(to: T, options?: PipeOptions): T
 }
 
+/** One mail transaction (Haraka's transaction.js). */
 export interface Transaction {
   uuid: string
   mail_from: Address
@@ -78,6 +81,7 @@ export interface Transaction {
   remove_header(name: string): void
 }
 
+/** One client's connection (Haraka's connection.js). */
 export interface Connection {
   uuid: string
   tran_count: number
@@ -140,10 +144,12 @@ export interface QueuedMail {
   logerror: Log
 }
 
+/** Haraka's outbound queue (outbound/index.js). */
 export interface Outbound {
   send_trans_email(transaction: Transaction, done: (code: number, message?: string) => void): void
 }
 
+/** A plugin as Haraka hands it to `register` and to hooks as `this`. */
 export interface Plugin {
   name: string
   /** Seconds that Haraka waits for one hook of this plugin before it answers DENYSOFT; 0: for ever. */

@@ -1,4 +1,4 @@
-// An IP address as 32-bit words, most significant first: one for IPv4, four for IPv6. Written for a million a second.
+// An IP address as 32-bit words, most significant first: one for IPv4, four for IPv6. Fast enough for a million a second.
 
 /** One word is IPv4, four are IPv6. An IPv4-mapped IPv6 address (RFC 4291 2.5.5.2) is IPv4 here. */
 export type Ip = readonly number[]
@@ -35,12 +35,12 @@ function hexDigit(code: number): number {
 }
 
 /**
- * The groups of the address being read: one array for all, an array for each would cost more than reading it.
- * A ninth group falls off its end and is seen by the count.
+ * Scratch space for the address being parsed: allocating an array for each would cost more than the parsing. A ninth
+ * group is written past the end, which has no effect, and is noticed by the count.
  */
 const groups = new Uint16Array(8)
 
-/** Fills the groups that `::` stands for; false when there is none and groups are missing, or nothing to stand for. */
+/** Expands `::`. False where it is missing from a short address, or would stand for nothing. */
 function fillGap(gap: number, count: number): boolean {
   if (gap < 0) return count === 8
   if (count > 7) return false
@@ -90,6 +90,7 @@ export function parseV6(text: string): Ip | undefined {
   return fillGap(gap, count) ? [word(0), word(2), word(4), word(6)] : undefined
 }
 
+/** True for an IPv4-mapped IPv6 address (RFC 4291 2.5.5.2). */
 export const isMapped = (ip: Ip): boolean => ip.length === 4 && !ip[0] && !ip[1] && ip[2] === 0xffff
 
 /** The IPv4 address inside a mapped one; any other address as it is. */
@@ -113,7 +114,7 @@ export function maskWord(bits: number, index: number): number {
 export const networkOf = (ip: Ip, bits: number): Ip =>
   ip.map((value, index) => (value & maskWord(bits, index)) >>> 0)
 
-/** Its last address. */
+/** The last address of that subnet. */
 export const lastOf = (ip: Ip, bits: number): Ip =>
   ip.map((value, index) => (value | ~maskWord(bits, index)) >>> 0)
 

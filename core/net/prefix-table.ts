@@ -19,13 +19,14 @@ function find({ words, starts, values }: Intervals, ip: Ip): number {
   return low ? values[low - 1]! : -1
 }
 
+/** Looks an address up among ranges. Immutable; made by PrefixTable.of or PrefixTableBuilder. */
 export class PrefixTable {
   constructor(
     private readonly v4: Intervals,
     private readonly v6: Intervals,
   ) {}
 
-  /** A small table at once. The value of a range is its index. */
+  /** Builds a small table in one go. The value of a range is its index. */
   static of(ranges: readonly Range[]): PrefixTable {
     const builder = new PrefixTableBuilder()
     ranges.forEach((range, index) => {
@@ -46,7 +47,7 @@ export class PrefixTable {
   }
 }
 
-/** Collects ranges and makes a table of them. */
+/** Collects ranges, and builds a table of them. */
 export class PrefixTableBuilder {
   private readonly v4 = new RangeCollector(1)
   private readonly v6 = new RangeCollector(4)
@@ -64,19 +65,19 @@ export class PrefixTableBuilder {
     ranges.add(range, value)
   }
 
-  /** The work of building, for a caller that has more to do in the same slices. */
+  /** Builds in steps, for a caller that has more work to do in the same time slices. */
   *work(): CooperativeTask<PrefixTable> {
     const v4 = yield* sweep(yield* this.v4.gather(), this.onSameSize)
     const v6 = yield* sweep(yield* this.v6.gather(), this.onSameSize)
     return new PrefixTable(v4, v6)
   }
 
-  /** Builds at once: for the start of a server, and for small lists. */
+  /** Builds in one go: at the start of a server, and for small lists. */
   buildSync(): PrefixTable {
     return runAtOnce(this.work())
   }
 
-  /** Builds while the event loop goes on. */
+  /** Builds in time slices, while the event loop goes on. */
   build(): Promise<PrefixTable> {
     return runInTimeSlices(this.work())
   }

@@ -1,4 +1,5 @@
-// Ranges of one family in typed arrays side by side: a million objects would be ten times as large, and a pause for the collector.
+// Ranges of one address family as a structure of typed arrays: a million objects would take ten times the memory, and
+// long pauses of the garbage collector.
 
 import type { CooperativeTask } from '../time-slices'
 import type { Range } from './range'
@@ -42,7 +43,7 @@ function append(ranges: Ranges, range: Range, number: number) {
   ranges.count++
 }
 
-/** Takes ranges in blocks, because making one large array larger stops everything for 100 ms. */
+/** Collects ranges in blocks: growing one large array would block the event loop for 100 ms. */
 export class RangeCollector {
   private blocks: Ranges[] = []
   private count = 0
@@ -60,7 +61,7 @@ export class RangeCollector {
     this.count++
   }
 
-  /** All of them in one piece. */
+  /** All ranges in one piece. */
   *gather(): CooperativeTask<Ranges> {
     const all = emptyRanges(this.words, this.count)
     for (const { words, count, first, last, span, value } of this.blocks) {

@@ -1,4 +1,4 @@
-// A file of entries, one a line, '#' or ';' comments: read line by line, errors collected with their line numbers.
+// A list file: one entry a line, comments behind '#' or ';'. Errors are collected with their line numbers.
 import type { CooperativeTask } from '../time-slices'
 
 /** Takes one entry. What it throws becomes an error of that line. */

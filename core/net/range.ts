@@ -1,4 +1,4 @@
-// What a user writes for a set of addresses: one address, CIDR, address/netmask or a range, read into its first and last.
+// Parses an operator's text for a set of addresses (an address, CIDR, address/netmask or a range) into its first and last.
 import { clean } from '../text'
 import {
   formatIp,

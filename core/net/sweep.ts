@@ -1,4 +1,4 @@
-// From ranges that overlap to disjoint intervals, in each the value of the range with the fewest addresses.
+// Turns overlapping ranges into disjoint intervals; each gets the value of the range with the fewest addresses.
 
 import type { CooperativeTask } from '../time-slices'
 import type { Ranges } from './range-arrays'
@@ -12,7 +12,7 @@ export interface Intervals {
 
 const STEP = 4096
 
-/** Below 0, 0 or above: two addresses of `words` words, each by its index. */
+/** Compares two addresses of `words` words, each given by its index: negative, 0 or positive. */
 function compare(a: Uint32Array, i: number, b: Uint32Array, j: number, words: number): number {
   for (let word = 0; word < words; word++) {
     const difference = a[i * words + word]! - b[j * words + word]!
@@ -21,7 +21,7 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number, words: nu
   return 0
 }
 
-/** The ranges' indexes by first address, ties as they were added: a radix sort, because it can stop anywhere. */
+/** The ranges' indexes sorted by first address, stable. A radix sort, because it can be interrupted anywhere. */
 function* sortByFirst({ words, count, first }: Ranges): CooperativeTask<Uint32Array> {
   let order = new Uint32Array(count)
   let sorted = new Uint32Array(count)
@@ -77,7 +77,7 @@ class OpenRanges {
     heap[at] = range
   }
 
-  /** Takes the top away. Of overlapping ranges of one size each meets the next one here, whatever hides them. */
+  /** Removes the top. Overlapping ranges of equal size always meet here, whatever smaller ranges hide them. */
   pop() {
     const { heap } = this
     const gone = this.top
@@ -101,7 +101,7 @@ class OpenRanges {
   }
 }
 
-/** Writes intervals from left to right. Of several with one start the last one holds. */
+/** Writes intervals from left to right. Of several that start at one address the last one holds. */
 class IntervalWriter {
   private length = 0
   private readonly starts: Uint32Array
@@ -134,7 +134,7 @@ class IntervalWriter {
     if (!carry) this.values[this.length++] = next < 0 ? -1 : value[next]!
   }
 
-  /** Views, no copies: what is left over was never touched, so the system never backed it with memory. */
+  /** Views instead of copies: pages that were never written take no memory. */
   done(): Intervals {
     const { words } = this.ranges
     return {

@@ -31,8 +31,10 @@ interface Listener {
   rule: Rule
 }
 
+/** acl.ini, ready to look clients up in. */
 export type AclConfig = Record<(typeof LISTS)[number], AclList> & { listeners: Listener[] }
 
+/** Reads acl.ini and its list files; errors go to `reading.errors`. */
 export function* readAcl(reading: Reading): CooperativeTask<AclConfig> {
   const { sections, errors } = reading
   knownSections(FILE, sections, [...LISTS, 'listener', 'files'], errors)

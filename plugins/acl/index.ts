@@ -14,6 +14,7 @@ import { classify, judgeConnection } from './policy'
 /** ms until a rejected client is looked up again. */
 const REJECTED_FOR = 5000
 
+/** Reads acl.ini and registers the hooks. Throws Error where Haraka must not start. */
 export function register(this: Plugin): void {
   prepare(this)
   // Nothing here waits; Haraka would start a timer for each hook.
@@ -27,6 +28,7 @@ export function register(this: Plugin): void {
   registerHooks(this)
 }
 
+/** Called by Haraka when it stops. */
 export function shutdown(): void {
   shutdownPlugin()
 }

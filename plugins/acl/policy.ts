@@ -4,6 +4,7 @@ import { formatIp, parseIp } from '../../core/net/ip'
 import type { Classification, Client } from '../../core/relay-right'
 import type { AclConfig, AclList } from './config'
 
+/** The class of a client by acl.ini, with the entry that decides. */
 export function classify(config: AclConfig, client: Client): Classification {
   for (const name of ['reject', 'never', 'relay'] as const) {
     const found = inList(config[name], client.ip)
@@ -28,7 +29,7 @@ function inList({ table, describe }: AclList, ip: string) {
   return off ? undefined : { rule, label }
 }
 
-/** What is said of a client at connect; undefined for nobody in particular. */
+/** The decision about a client at connect; undefined for nobody in particular. */
 export function judgeConnection(
   { class: kind, rule, label }: Classification,
   ip: string,

@@ -14,6 +14,7 @@ import { type Domain, DomainTable } from './table'
 
 const FILE = 'domains.ini'
 
+/** domains.ini, ready to judge by. */
 export interface DomainsConfig {
   domains: DomainTable
   antiSpoof: 'reject' | 'tag' | 'off'
@@ -31,6 +32,7 @@ export interface World {
   hostName: string
 }
 
+/** Reads domains.ini and, with `host_list`, Haraka's host_list; errors go to `reading.errors`. */
 export function readDomains(reading: Reading, world: World): DomainsConfig {
   const { sections, errors } = reading
   const main = fieldsOf(FILE, sections, 'main', errors)

@@ -20,6 +20,7 @@ export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/r
 /** Octets of a line of the message. RFC 5322 2.1.1 allows 998; Haraka cuts at 992, and real mail has longer ones. */
 const LINE_LENGTH = 16 * 1024
 
+/** Reads domains.ini and registers the hooks. Throws Error where Haraka must not start. */
 export function register(this: Plugin): void {
   prepare(this)
   const smtp = (this.config.get('smtp.ini') as { main?: Record<string, unknown> } | undefined)?.main ?? {}
@@ -51,11 +52,13 @@ export function overrule(
   next(isRelay && judge(connection, (hookParams as [Address])[0]).accepted ? OK : CONT)
 }
 
+/** Called by Haraka when it stops. */
 export function shutdown(): void {
   shutdownPlugin()
   void runtime.client.closeAll()
 }
 
+/** At the end of a transaction: the next hop's, if it is still open, ends without a message. */
 export function reset(this: Plugin, next: Next, connection: Connection): void {
   abandonDelivery(connection.transaction)
   next()

@@ -3,6 +3,7 @@ import type { Route } from '../../core/next-hop/route'
 
 type DeliveryWay = 'forward' | 'queue' | 'plugin'
 
+/** One domain of ours. */
 export interface Domain {
   name: string
   /** Where it is written: `domains.ini [example.com]` or `config/host_list`. */
@@ -18,6 +19,7 @@ export interface Domain {
   recipients?: Set<string>
 }
 
+/** Our domains, in the order of the file. */
 export class DomainTable {
   private readonly byName = new Map<string, Domain>()
 

@@ -7,6 +7,7 @@ import { judgeSender } from '../policy/sender'
 import { ownsOf, runtime } from './runtime'
 import { stateOf } from './transaction'
 
+/** Keeps the parameters of MAIL: SIZE, BODY and SMTPUTF8 are told to the next hop. */
 export const begin = guarded(function (
   this,
   next,

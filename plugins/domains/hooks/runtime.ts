@@ -12,6 +12,7 @@ import { type DeliveryChoice, deliveryChoiceOf } from '../policy/route-choice'
 import type { Owns } from '../policy/sender'
 import { stateOf } from './transaction'
 
+/** What the hooks of this plugin share. */
 export interface Runtime {
   domains: Setting<DomainsConfig>
   /** For clients that wait and for the queue, so that both together keep to `connections`. */

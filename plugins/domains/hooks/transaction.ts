@@ -15,6 +15,7 @@ export interface Judged {
   verdict: RecipientVerdict
 }
 
+/** What the hooks keep of one transaction; it goes when Haraka's transaction goes. */
 export interface TransactionState {
   choice?: DeliveryChoice
   /** The transaction with the next hop, under `forward`. */

@@ -10,6 +10,7 @@ export interface Path extends Mailbox {
   original: string
 }
 
+/** Everything that a policy may know of an address. */
 export interface AddressFeatures {
   /** Whose domain it is in. `none`: no domain, as in <postmaster> and <>; `literal`: `[192.0.2.1]`. */
   domain: 'ours' | 'under ours' | 'other' | 'literal' | 'none'

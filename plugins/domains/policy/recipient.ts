@@ -24,6 +24,7 @@ export interface RecipientFacts extends AddressFeatures {
   postmasterServed: boolean
 }
 
+/** What the list of checks answers. */
 export type RecipientAnswer =
   | 'accept: postmaster'
   | 'accept: ours'
@@ -99,6 +100,7 @@ interface Accepted {
   instead?: Mailbox
 }
 
+/** The decision about a recipient: accepted, with what follows from it, or refused. */
 export type RecipientVerdict =
   | { accepted: Accepted; refused?: never }
   | { refused: Decision; accepted?: never }

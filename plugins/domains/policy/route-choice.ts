@@ -2,6 +2,7 @@
 import type { Decision } from '../../../core/decision'
 import type { Domain } from '../table'
 
+/** The way of a message, by the domain of its first recipient. */
 export interface DeliveryChoice {
   delivery: Domain['delivery']
   /** The same for recipients that may share a transaction. */

@@ -26,6 +26,7 @@ export interface SenderFacts {
   spf: SpfAnswer
 }
 
+/** What the list of checks answers. `defer`: cannot tell, come back later. */
 export type SenderAnswer = 'accept' | 'tag' | 'refuse' | 'defer'
 
 /** In order. The right to relay, an own address and SPF excuse; where SPF cannot tell, nobody is refused for good. */
