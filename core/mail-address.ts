@@ -1,7 +1,8 @@
 // The canonical form in which domains and addresses are compared: lower case, ASCII (punycode), no trailing dot.
 import { domainToASCII, domainToUnicode } from 'node:url'
+import { ValueError } from './text'
 
-/** A host name in canonical form. Throws Error where the text is no host name (RFC 1035 2.3.4 for the lengths). */
+/** A host name in canonical form. Throws ValueError where the text is no host name (RFC 1035 2.3.4 for the lengths). */
 export function normalDomain(text: string): string {
   // domainToASCII reads its text as the host of a URL: of `ex%61mple.com` and `example.com/x` it makes example.com.
   const isUrl = /[%/\\?#:@\x00-\x20]/.test(text)
@@ -12,7 +13,7 @@ export function normalDomain(text: string): string {
     name.length <= 253 &&
     labels.every((l) => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
   if (!fits || /^[\d.]+$/.test(name) || !labels.every(isPunycodeIfMarked))
-    throw new Error(`"${text}" is not a domain name`)
+    throw new ValueError('is not a domain name', text)
   return name
 }
 
@@ -44,11 +45,11 @@ export const unquoted = (local: string): string =>
 /** A local part without its +tag, which is another name of the same mailbox. */
 export const withoutTag = (local: string): string => local.replace(/(?<=.)\+.*$/, '')
 
-/** An address from a file in canonical form: `Anna@Example.org` is `anna@example.org`. Throws Error where it is none. */
+/** An address from a file in canonical form: `Anna@Example.org` is `anna@example.org`. Throws ValueError where it is none. */
 export function normalAddress(text: string): string {
   const at = text.lastIndexOf('@')
   const local = text.slice(0, at)
   const forbidden = local.startsWith('"') ? /[<>\x00-\x1f]/ : /[\s<>\x00-\x1f]/
-  if (at < 1 || forbidden.test(local)) throw new Error(`"${text}" is not an address; write user@domain`)
+  if (at < 1 || forbidden.test(local)) throw new ValueError('is not an address; write user@domain', text)
   return `${unquoted(local).toLowerCase()}@${normalDomain(text.slice(at + 1))}`
 }

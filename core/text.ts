@@ -1,5 +1,18 @@
 // Text that is safe to print: for replies, logs and errors that repeat what a client or a file said.
 
+/**
+ * Something written by an operator is not what it should be. `message` may repeat it; `problem` says the same and
+ * repeats nothing of it, for files that can hold passwords.
+ */
+export class ValueError extends Error {
+  constructor(
+    readonly problem: string,
+    written?: string,
+  ) {
+    super(written === undefined ? problem : `"${written}" ${problem}`)
+  }
+}
+
 /** Characters that could end a line, or hide or reverse text in a terminal or a log. */
 const UNSAFE =
   /[^\x20-\x7e\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd]+|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+/g

@@ -149,7 +149,7 @@ describe('relay-guard check', () => {
     assert.deepEqual(nextHops, [])
     assert.deepEqual(errors, [
       'acl.ini [realy]: is not a section of this file; did you mean [relay]?',
-      'auth.ini [main] sender: "all" is not one of any, domain, address',
+      'auth.ini [main] sender: is not one of any, domain, address',
       'domains.ini [a.example] next_hop: is empty',
     ])
     const { status: plain, out } = await relayGuard(['check', '-c', dir])

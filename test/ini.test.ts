@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { type ConfigError, nearest, parseIni, printConfigError } from '../core/ini/parse'
+import { nearest } from '../core/ini/nearest'
+import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 
 function parsed(text: string) {
   const errors: ConfigError[] = []
@@ -84,9 +85,9 @@ describe('an ini file', () => {
   it('says of a key[] that it may come again', () => {
     const { sections } = parsed('[s]\na[] = 1\na [] = 2\nb = 3\n')
     assert.deepEqual(sections[0]?.entries, [
-      { key: 'a', value: '1', repeatable: true },
-      { key: 'a', value: '2', repeatable: true },
-      { key: 'b', value: '3', repeatable: false },
+      { key: 'a', line: 2, value: '1', repeatable: true },
+      { key: 'a', line: 3, value: '2', repeatable: true },
+      { key: 'b', line: 4, value: '3', repeatable: false },
     ])
   })
 

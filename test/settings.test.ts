@@ -424,7 +424,7 @@ describe('at the start', () => {
     assert.deepEqual(stdout.trim().split('\n'), [
       'crit: acl.ini [realy]: is not a section of this file; did you mean [relay]?',
       'acl registered',
-      'crit: auth.ini [main] sender: "all" is not one of any, domain, address',
+      'crit: auth.ini [main] sender: is not one of any, domain, address',
       'refused: config/relay-guard has errors (2), listed above; Haraka does not start',
     ])
   })

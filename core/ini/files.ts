@@ -46,7 +46,8 @@ export function readWhole(path: string): Buffer {
   } catch (error) {
     if (error instanceof FileError) throw error
     const { code, message } = error as NodeJS.ErrnoException
-    throw new FileError(`cannot be read: ${message}`, code === 'ENOENT' ? 'missing' : undefined)
+    // Without the path: whoever reports the error names the file, and it may stand where a password was meant.
+    throw new FileError(`cannot be read: ${message.replace(/, \w+ '.*'$/s, '')}`, code === 'ENOENT' ? 'missing' : undefined)
   } finally {
     if (fd !== undefined) closeSync(fd)
   }

@@ -20,7 +20,8 @@ export interface Range {
   last: Ip
 }
 
-const ALLOWED =
+/** The forms of a set of addresses, for errors. */
+export const ALLOWED =
   'allowed are an address, CIDR (192.0.2.0/24), address/netmask (192.0.2.0/255.255.255.0) and a range (192.0.2.1-192.0.2.9)'
 
 const range = (first: Ip, last: Ip): Range => ({ family: first.length === 1 ? 4 : 6, first, last })

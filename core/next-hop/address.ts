@@ -2,6 +2,7 @@
 import { isIP, isIPv6 } from 'node:net'
 import { domainToASCII } from 'node:url'
 import { type HostPort, parseHostPort } from '../net/host-port'
+import { ValueError } from '../text'
 
 export interface NextHop {
   protocol: 'smtp' | 'lmtp'
@@ -29,7 +30,7 @@ const PORTS: Record<string, number> = { smtp: 25, smtps: 465, lmtp: 24 }
 export function parseNextHop(text: string): NextHop {
   const fail = (problem: string): never => {
     const hint = text.includes('@') ? ' (in a login , : / @ are written %2C %3A %2F %40)' : ''
-    throw new Error(`${problem}${hint}; ${ALLOWED}`)
+    throw new ValueError(`${problem}${hint}; ${ALLOWED}`)
   }
   const unix = /^lmtp:unix:(.*)$/i.exec(text)
   if (unix) {

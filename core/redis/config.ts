@@ -7,6 +7,7 @@ import { parseIni } from '../ini/parse'
 import type { Reading } from '../ini/reading'
 import { parseHostPort } from '../net/host-port'
 import { harakaDir } from '../paths'
+import { ValueError } from '../text'
 import { type Endpoint, type Host, type RedisSettings, readBase } from './endpoint'
 import { makeKeys } from './keys'
 
@@ -53,7 +54,11 @@ export function readRedis({ sections, errors, open }: Reading): RedisConfig {
 /** What [redis] says goes before Haraka's config/redis.ini, key by key. */
 function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   const own: Record<string, string> = {}
-  for (const key of ENDPOINT) if (redis.text(key) !== '') own[key] = redis.text(key)
+  const readers: Record<string, (text: string) => string> = { port: checkPort, database: checkDatabase }
+  for (const key of ENDPOINT) {
+    const text = redis.read(key, '', (given) => given && (readers[key]?.(given) ?? given))
+    if (text !== '') own[key] = text
+  }
   const haraka = readHarakaFile(redis, open)
   // A place given here is not led elsewhere by a way to name it that the other file uses.
   const place = ['host', 'port', 'path', 'url'].some((key) => own[key] !== undefined)
@@ -62,16 +67,29 @@ function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   const fallback: Endpoint = { host: '127.0.0.1', port: 6379 }
   try {
     const base = readBase(haraka, own)
-    if (!isPort(base.port)) throw new Error(`port ${base.port} is not a port, allowed: 1 to 65535`)
-    const { database = 0 } = base
-    if (!Number.isInteger(database) || database < 0)
-      throw new Error(`database ${database} is not a number, allowed: 0 and above`)
+    if (!isPort(base.port)) throw new ValueError(`port ${NO_PORT}`)
+    if (!isDatabase(base.database ?? 0)) throw new ValueError(`database ${NO_DATABASE}`)
     return base
   } catch (error) {
     const where = Object.keys(own).length ? `here or in ${HARAKA_FILE}` : `in ${HARAKA_FILE}`
-    redis.wrong('', `cannot tell where Redis is, by what is said ${where}: ${(error as Error).message}`)
+    const problem = error instanceof ValueError ? error.problem : 'the url cannot be read'
+    redis.wrong('', `cannot tell where Redis is, by what is said ${where}: ${problem}`)
     return fallback
   }
+}
+
+const NO_PORT = 'is not a port, allowed: 1 to 65535'
+const NO_DATABASE = 'is not the number of a database, allowed: 0 and above'
+const isDatabase = (database: number): boolean => Number.isInteger(database) && database >= 0
+
+function checkPort(text: string): string {
+  if (!/^\d{1,5}$/.test(text) || !isPort(Number(text))) throw new ValueError(NO_PORT, text)
+  return text
+}
+
+function checkDatabase(text: string): string {
+  if (!/^\d{1,9}$/.test(text)) throw new ValueError(NO_DATABASE, text)
+  return text
 }
 
 /** Haraka's file as its own reader takes it, which knows no errors; one that was never there says nothing. */
@@ -102,25 +120,25 @@ function parseHost(text: string, standard: number): Host {
   } catch {
     // Said below, with what is allowed.
   }
-  throw new Error(`"${text}" is not a host, allowed: HOST, HOST:PORT, [IPv6]:PORT`)
+  throw new ValueError('is not a host, allowed: HOST, HOST:PORT, [IPv6]:PORT', text)
 }
 
 function parsePrefix(text: string): string {
   if (!/^[\x21-\x7e]{1,64}$/.test(text))
-    throw new Error(`"${text}" is not a prefix, allowed: up to 64 printable characters without spaces`)
+    throw new ValueError('is not a prefix, allowed: up to 64 printable characters without spaces', text)
   makeKeys(text)
   return text
 }
 
 function parseTimeout(text: string): number {
   const ms = parseDuration(text)
-  if (ms < 10 || ms > LONGEST_WAIT) throw new Error(`"${text}" is out of range, allowed: 10ms to 5s`)
+  if (ms < 10 || ms > LONGEST_WAIT) throw new ValueError('is out of range, allowed: 10ms to 5s', text)
   return ms
 }
 
 function parseLength(text: string): number {
   const length = Number(text)
   if (!/^\d{1,8}$/.test(text) || length < 100)
-    throw new Error(`"${text}" is not a length, allowed: 100 to 99999999 entries`)
+    throw new ValueError('is not a length, allowed: 100 to 99999999 entries', text)
   return length
 }

@@ -2,6 +2,7 @@
 // subject lies on one node.
 import { createHash } from 'node:crypto'
 import { memo } from '../memo'
+import { ValueError } from '../text'
 
 /** Encoded subjects end here; what goes beyond stands as a hash. */
 const LONGEST = 200
@@ -54,10 +55,9 @@ export interface Keys {
   node(host: string, pid: number): string
 }
 
-/** The names of all keys under a prefix. Throws if the prefix has a brace: Redis Cluster would hash that one. */
+/** The names of all keys under a prefix. Throws ValueError if the prefix has a brace: Redis Cluster would hash that one. */
 export function makeKeys(prefix: string): Keys {
-  if (/[{}]/.test(prefix))
-    throw new Error(`prefix "${prefix}" has a brace, allowed: anything without { and }`)
+  if (/[{}]/.test(prefix)) throw new ValueError('has a brace, allowed: anything without { and }', prefix)
   return {
     rate: (whom, subject, what) => `${prefix}rate:${tag(whom, subject)}:${dashed(what)}`,
     concurrent: (whom, subject) => `${prefix}concurrent:${tag(whom, subject)}`,

@@ -32,9 +32,10 @@ export function readAuth({ sections, errors }: Reading): AuthConfig {
     users: new Map(),
   }
   main.done()
-  for (const { name, entries } of sections) {
+  for (const section of sections) {
+    const { name, entries } = section
     if (name !== 'senders' && name !== 'users') continue
-    const fields = new Fields(FILE, { name, entries }, errors)
+    const fields = new Fields(FILE, section, errors, { keysAreNames: true })
     for (const key of new Set(entries.map((entry) => entry.key))) {
       const user = identity(key, undefined)
       if (/^@|@$/.test(user)) fields.wrong(key, 'is not the name of a user')

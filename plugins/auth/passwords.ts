@@ -1,5 +1,6 @@
 // Password hashes: `$scrypt$ln=15,r=8,p=1$SALT$HASH` (the PHC string format), with node's own scrypt (RFC 7914).
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:crypto'
+import { ValueError } from '../../core/text'
 
 export interface PasswordHash {
   options: ScryptOptions
@@ -12,15 +13,15 @@ const MEMORY = 256 * 1024 ** 2
 const AT_ONCE = 2 // of libuv's four threads, so that DNS and files go on
 const WAITING = 64
 
-/** Reads the text form. Throws Error. */
+/** Reads the text form. Throws ValueError. */
 export function parseHash(text: string): PasswordHash {
   const [, ln, r, p, salt, hash] =
     /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d)\$([A-Za-z0-9+/]{16,})\$([A-Za-z0-9+/]{32,})$/.exec(text) ?? []
   const cost = Number(ln)
   if (!salt || !hash || cost < 10 || cost > 20 || Number(r) < 1 || Number(p) < 1)
-    throw new Error('is not a line of `relay-guard passwd NAME`')
+    throw new ValueError('is not a line of `relay-guard passwd NAME`')
   if (128 * 2 ** cost * Number(r) > MEMORY)
-    throw new Error('asks for more memory than a login may have (256 MiB)')
+    throw new ValueError('asks for more memory than a login may have (256 MiB)')
   return {
     options: options(cost, Number(r), Number(p)),
     salt: Buffer.from(salt, 'base64'),

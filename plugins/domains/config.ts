@@ -2,13 +2,14 @@
 
 import { join } from 'node:path'
 import { Fields, fieldsOf } from '../../core/ini/fields'
-import { nearest } from '../../core/ini/parse'
+import { nearest } from '../../core/ini/nearest'
 import type { Reading } from '../../core/ini/reading'
 import { normalAddress, normalDomain, unquoted } from '../../core/mail-address'
 import type { OwnListener } from '../../core/net/own-listeners'
 import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
 import { harakaDir } from '../../core/paths'
+import { ValueError } from '../../core/text'
 import { readAuthorities, readRoute, readSmarthost } from './routes'
 import { type Domain, DomainTable } from './table'
 
@@ -52,10 +53,9 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
   main.done()
   for (const section of sections) {
     if (section.name === 'main') continue
-    const domain = readDomain(new Fields(FILE, section, errors), { ...world, ca })
-    if (domain && !config.domains.add(domain)) {
-      errors.push({ file: FILE, section: section.name, key: '', text: `${domain.name} is there already` })
-    }
+    const fields = new Fields(FILE, section, errors)
+    const domain = readDomain(fields, { ...world, ca })
+    if (domain && !config.domains.add(domain)) fields.wrong('', 'the domain is there already')
   }
   if (hostList) readHostList(reading, config.domains)
   const postmaster = readPostmaster(main, postmasterText, config.domains)
@@ -67,7 +67,7 @@ function readCallouts(main: Fields): void {
   if (main.flag('redis', false)) main.wrong('redis', 'this version takes no domains from Redis; write false')
   main.read('questions', '20/1s', (text) => {
     if (/^[1-9]\d{0,5}\/[1-9]\d{0,5}(s|m|h)$/.test(text)) return text
-    throw new Error(`"${text}" is not a rate; write 20/1s`)
+    throw new ValueError('is not a rate; write 20/1s', text)
   })
   main.duration('cache_known', 604_800_000)
   main.duration('cache_unknown', 3_600_000)
@@ -79,7 +79,7 @@ function readDomain(fields: Fields, world: World & { ca: string }): Domain | und
     name = normalDomain(fields.name)
   } catch (error) {
     const near = nearest(fields.name, ['main'])
-    fields.wrong('', near ? `is not a domain; did you mean [${near}]?` : (error as Error).message)
+    fields.wrong('', near ? `is not a domain; did you mean [${near}]?` : (error as ValueError).problem)
     return undefined
   }
   if (name === 'main') {
@@ -104,7 +104,7 @@ function readDomain(fields: Fields, world: World & { ca: string }): Domain | und
   const isHere = (address: string) =>
     address.endsWith(`@${name}`) || (domain.subdomains && address.endsWith(`.${name}`))
   const elsewhere = recipients.find((address) => !isHere(address))
-  if (elsewhere) fields.wrong('recipients', `${elsewhere} is not in ${name}`)
+  if (elsewhere) fields.wrong('recipients', `number ${recipients.indexOf(elsewhere) + 1} is not in this domain`)
   if (!route && delivery !== 'plugin' && !fields.has('next_hop'))
     fields.wrong('next_hop', 'is missing; write smtp://HOST, lmtp:unix:PATH, … or delivery = plugin')
   if (route && delivery === 'plugin') fields.wrong('next_hop', 'has no meaning with delivery = plugin')
@@ -150,10 +150,10 @@ function readPostmaster(
   try {
     const address = normalAddress(text)
     const host = address.slice(address.lastIndexOf('@') + 1)
-    if (!domains.find(host)) main.wrong('postmaster', `${address} is in none of our domains`)
+    if (!domains.find(host)) main.wrong('postmaster', 'is in none of our domains')
     return { user: unquoted(text.slice(0, text.lastIndexOf('@'))), host }
   } catch (error) {
-    main.wrong('postmaster', (error as Error).message)
+    main.wrong('postmaster', (error as ValueError).problem)
     return undefined
   }
 }

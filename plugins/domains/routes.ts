@@ -8,6 +8,7 @@ import type { Reading } from '../../core/ini/reading'
 import type { OwnListener } from '../../core/net/own-listeners'
 import { type NextHop, parseNextHop, printNextHop } from '../../core/next-hop/address'
 import { DEFAULT_CONNECTIONS, type Route, type TlsMode } from '../../core/next-hop/route'
+import { ValueError } from '../../core/text'
 
 const TLS_MODES = ['none', 'may', 'encrypt', 'verify'] as const
 
@@ -33,9 +34,8 @@ export function readRoute(
   { ownListener, hostName, ca }: { ownListener: OwnListener; hostName: string; ca: string },
 ): Route | undefined {
   let isMx = false
-  const readNumbered = numbered((text) => readHop(text, ownListener))
   const hops = fields.list('next_hop', (text) => {
-    if (text.toLowerCase() !== 'mx') return readNumbered(text)
+    if (text.toLowerCase() !== 'mx') return readHop(text, ownListener)
     isMx = true
     return undefined
   })
@@ -55,10 +55,7 @@ export function readRoute(
 
 /** Reads `smarthost` and `smarthost_tls`: where relayed mail goes; undefined where none is given. */
 export function readSmarthost(fields: Fields, ownListener: OwnListener, ca: string): Route | undefined {
-  const hops = fields.list(
-    'smarthost',
-    numbered((text) => readHop(text, ownListener)),
-  )
+  const hops = fields.list('smarthost', (text) => readHop(text, ownListener))
   const how = {
     ...readTls(fields, 'smarthost_tls', hops),
     connections: DEFAULT_CONNECTIONS,
@@ -78,16 +75,16 @@ export function readAuthorities(fields: Fields, open: Reading['open']): string {
     try {
       pem = open(path).toString('latin1')
     } catch (error) {
-      throw new Error(`cannot be read: ${(error as Error).message}`)
+      throw new ValueError((error as Error).message)
     }
     const certificates = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
     if (certificates.length === 0)
-      throw new Error(`${path} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)`)
+      throw new ValueError('holds no certificate in PEM (-----BEGIN CERTIFICATE-----)', path)
     for (const [index, certificate] of certificates.entries()) {
       try {
         new X509Certificate(certificate)
       } catch {
-        throw new Error(`certificate ${index + 1} in ${path} cannot be read`)
+        throw new ValueError(`certificate ${index + 1} of it cannot be read`)
       }
     }
     return certificates.join('\n')
@@ -97,13 +94,13 @@ export function readAuthorities(fields: Fields, open: Reading['open']): string {
 function parseConnections(text: string): number {
   const connections = Number(text)
   if (/^\d{1,4}$/.test(text) && connections >= 1 && connections <= MOST_CONNECTIONS) return connections
-  throw new Error(`"${text}" is not a number of connections, allowed: 1 to ${MOST_CONNECTIONS}`)
+  throw new ValueError(`is not a number of connections, allowed: 1 to ${MOST_CONNECTIONS}`, text)
 }
 
 function parseFinal(text: string): number {
   const ms = parseDuration(text)
   if (ms <= LONGEST_FINAL) return ms
-  throw new Error(`"${text}" is too long, allowed: up to 1h, for so long Haraka's hook waits`)
+  throw new ValueError("is too long, allowed: up to 1h, for so long Haraka's hook waits", text)
 }
 
 /**
@@ -118,19 +115,6 @@ function keyOf(
   return `${where} ${tls} ${connections} ${timeout} ${timeoutFinal}${authorities}`
 }
 
-/** An error does not repeat a next hop, which may hold a password: of several it says the how manieth is meant. */
-function numbered<T>(read: (text: string) => T): (text: string) => T {
-  let number = 0
-  return (text) => {
-    number++
-    try {
-      return read(text)
-    } catch (error) {
-      throw number === 1 ? error : new Error(`number ${number}: ${(error as Error).message}`)
-    }
-  }
-}
-
 function printWithoutLogin(hop: NextHop): string {
   const { user: _user, password: _password, ...place } = hop
   return printNextHop(place)
@@ -140,7 +124,7 @@ function readHop(text: string, own: OwnListener): NextHop {
   const hop = parseNextHop(text)
   const ip = hop.host === 'localhost' ? '127.0.0.1' : hop.host
   if (!hop.path && isIP(ip) && own(ip, hop.port))
-    throw new Error(
+    throw new ValueError(
       `${printWithoutLogin(hop)} is a listener of this server itself: mail would go round in a circle`,
     )
   return hop

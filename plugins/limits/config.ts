@@ -1,7 +1,8 @@
 // limits.ini → LimitsConfig. A section is a sentence, `[WHAT per WHOM]`.
 
 import { Fields, fieldsOf } from '../../core/ini/fields'
-import { type ConfigError, type IniSection, nearest } from '../../core/ini/parse'
+import { nearest } from '../../core/ini/nearest'
+import type { ConfigError, IniSection } from '../../core/ini/parse'
 import type { Reading } from '../../core/ini/reading'
 import { parseRate, type Rate, unlimited } from '../../core/limiter/rate'
 import { addressExceptions, type Exception, type Exceptions, nameExceptions } from './exceptions'
