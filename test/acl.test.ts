@@ -140,7 +140,7 @@ describe('acl.ini', () => {
     ]),
     [
       '[files]\nreject[] = /nowhere',
-      'acl.ini [files] /nowhere: cannot be read: /nowhere is not in the last good configuration',
+      'acl.ini [files] /nowhere: cannot be read: it is not in the last good configuration',
     ],
     [
       '[files]\nlisteners[] = /x',

@@ -133,15 +133,12 @@ describe('domains.ini', () => {
   it('says why authorities cannot be taken', () => {
     const error = (files: Record<string, string>) =>
       read(`[main]\ntls_ca = /etc/ca.pem\n`, files).errors.join('\n')
-    assert.match(error({}), /^domains\.ini \[main\] tls_ca: cannot be read: .*ca\.pem/)
-    assert.match(error({ '/etc/ca.pem': 'no pem' }), /tls_ca: \/etc\/ca\.pem holds no certificate in PEM/)
+    assert.match(error({}), /^domains\.ini \[main\] tls_ca: cannot be read: /)
+    assert.match(error({ '/etc/ca.pem': 'no pem' }), /tls_ca: holds no certificate in PEM/)
     const { cert, key } = certificate()
     assert.match(error({ '/etc/ca.pem': key }), /holds no certificate in PEM/)
     const cut = cert.replace(/\n.{20}/, '\n')
-    assert.match(
-      error({ '/etc/ca.pem': cert + cut }),
-      /tls_ca: certificate 2 in \/etc\/ca\.pem cannot be read/,
-    )
+    assert.match(error({ '/etc/ca.pem': cert + cut }), /tls_ca: certificate 2 of it cannot be read/)
   })
 
   it('knows domains in one form, and what is under those with subdomains', () => {
@@ -217,10 +214,7 @@ describe('domains.ini', () => {
       '[main]\nsmarthost = smart.example',
       'domains.ini [main] smarthost: not a next hop; allowed are smtp://HOST[:PORT], smtps://HOST[:PORT], lmtp://HOST[:PORT] and lmtp:unix:/PATH',
     ],
-    [
-      '[main]\nhost_list = true',
-      'host_list: cannot be read: config/host_list is not in the last good configuration',
-    ],
+    ['[main]\nhost_list = true', 'host_list: cannot be read: it is not in the last good configuration'],
     ['[Main]\nbounce = drop', 'domains.ini [Main]: is not a domain; did you mean [main]?'],
     ['[a b]', 'domains.ini [line 1]: is not a domain name'],
     ['[192.0.2.1]', 'domains.ini [192.0.2.1]: is not a domain name'],
@@ -268,15 +262,15 @@ describe('domains.ini', () => {
     ],
     [
       `[a.example]\n${HOP}\nconnections = 0`,
-      'domains.ini [a.example] connections: "0" is not a number of connections, allowed: 1 to 1000',
+      'domains.ini [a.example] connections: is not a number of connections, allowed: 1 to 1000',
     ],
     [
       `[a.example]\n${HOP}\nconnections = many`,
-      'domains.ini [a.example] connections: "many" is not a number of connections, allowed: 1 to 1000',
+      'domains.ini [a.example] connections: is not a number of connections, allowed: 1 to 1000',
     ],
     [
       `[a.example]\n${HOP}\ntimeout_final = 61m`,
-      'domains.ini [a.example] timeout_final: "61m" is too long, allowed: up to 1h, for so long Haraka\'s hook waits',
+      "domains.ini [a.example] timeout_final: is too long, allowed: up to 1h, for so long Haraka's hook waits",
     ],
     [
       `[a.example]\n${HOP}\ntimeout = 0s`,

@@ -47,7 +47,10 @@ export function readWhole(path: string): Buffer {
     if (error instanceof FileError) throw error
     const { code, message } = error as NodeJS.ErrnoException
     // Without the path: whoever reports the error names the file, and it may stand where a password was meant.
-    throw new FileError(`cannot be read: ${message.replace(/, \w+ '.*'$/s, '')}`, code === 'ENOENT' ? 'missing' : undefined)
+    throw new FileError(
+      `cannot be read: ${message.replace(/, \w+ '.*'$/s, '')}`,
+      code === 'ENOENT' ? 'missing' : undefined,
+    )
   } finally {
     if (fd !== undefined) closeSync(fd)
   }

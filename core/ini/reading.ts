@@ -69,7 +69,7 @@ export function readingOf(
   const load = (file: string): Buffer => {
     const known = files.get(file)
     if (known) return known
-    if (frozen) return fail(`cannot be read: ${file} is not in the last good configuration`, 'missing')
+    if (frozen) return fail('cannot be read: it is not in the last good configuration', 'missing')
     stamps?.set(file, stampOf(file))
     let data: Buffer
     try {

@@ -104,7 +104,8 @@ function readDomain(fields: Fields, world: World & { ca: string }): Domain | und
   const isHere = (address: string) =>
     address.endsWith(`@${name}`) || (domain.subdomains && address.endsWith(`.${name}`))
   const elsewhere = recipients.find((address) => !isHere(address))
-  if (elsewhere) fields.wrong('recipients', `number ${recipients.indexOf(elsewhere) + 1} is not in this domain`)
+  if (elsewhere)
+    fields.wrong('recipients', `number ${recipients.indexOf(elsewhere) + 1} is not in this domain`)
   if (!route && delivery !== 'plugin' && !fields.has('next_hop'))
     fields.wrong('next_hop', 'is missing; write smtp://HOST, lmtp:unix:PATH, … or delivery = plugin')
   if (route && delivery === 'plugin') fields.wrong('next_hop', 'has no meaning with delivery = plugin')
