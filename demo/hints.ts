@@ -1,4 +1,4 @@
-// Lines to copy and paste: each is one mail, sent by tools that most machines have.
+// Commands to copy and paste: each is one mail, sent by swaks or curl.
 import type { Mail } from './talk'
 import { from, user } from './world'
 
@@ -13,6 +13,12 @@ const alice = { login: true, from: user.address, to: [friend] }
 export const hints: Hint[] = [
   { what: 'a stranger writes to us', ip: from.stranger, from: eve, to: ['anna@example.com'] },
   { what: 'a stranger wants mail relayed', ip: from.stranger, from: eve, to: [friend] },
+  {
+    what: 'the same, wrapped in an address of ours',
+    ip: from.stranger,
+    from: eve,
+    to: ['friend%elsewhere.example@example.com'],
+  },
   {
     what: 'a stranger claims to be our boss',
     ip: from.stranger,
@@ -38,14 +44,13 @@ export function curl(port: number, { ip, login, from: sender, to }: Mail): strin
   return `echo hello | curl -v --crlf ${server} --mail-from ${sender}${recipients} -T -`
 }
 
-/** By hand: a relay wish wrapped in an address of ours. No message follows, so all may be sent at once. */
-export function netcat(port: number): string {
-  const lines = [
-    'EHLO me',
-    `MAIL FROM:<${eve}>`,
-    'RCPT TO:<elsewhere.example!friend@example.com>',
-    'QUIT',
-    '',
-  ]
-  return `printf '${lines.join('\\r\\n')}' | nc 127.0.0.1 ${port}`
+/** The command over several lines of at most `width` columns, each but the last ended with a backslash. */
+export function continued(command: string, width: number, indent: string): string {
+  const lines = ['']
+  for (const word of command.split(/ (?=-|\|)/)) {
+    const line = lines.at(-1)!
+    if (line && indent.length + line.length + word.length + 3 > width) lines.push(word)
+    else lines[lines.length - 1] = line ? `${line} ${word}` : word
+  }
+  return lines.join(` \\\n${indent}`)
 }

@@ -2,8 +2,9 @@
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { curl, hints, netcat, swaks } from './hints'
-import { bold, byReply, dim, green, yellow } from './paint'
+import { continued, curl, hints, swaks } from './hints'
+import { endOnSignals, isInterrupted } from './interrupt'
+import { bold, byReply, dim, green, WIDTH, wrapped, yellow } from './paint'
 import { type Decision, type News, Watch } from './watch'
 import { from, networks, startWorld, user, type World } from './world'
 
@@ -43,8 +44,8 @@ ${line('any address', '30 connections a minute, then a flood: refused')}
 ${line(user.name, `a user, password ${user.password}: may relay as ${user.address}`)}
 
 ${bold('Try, in another terminal')}`)
-  for (const hint of hints) console.log(`${dim(`  # ${hint.what}`)}\n  ${by(port, hint)}`)
-  console.log(`${dim('  # by hand: a relay wish wrapped in an address of ours')}\n  ${netcat(port)}`)
+  for (const hint of hints)
+    console.log(`${dim(`  # ${hint.what}`)}\n  ${continued(by(port, hint), WIDTH, '    ')}`)
   console.log(`\n${bold('What happens')} ${dim('(Ctrl-C ends all and removes the directory)')}`)
 }
 
@@ -53,8 +54,10 @@ const clock = (time: Date) => dim(time.toLocaleTimeString('en-GB'))
 function tellDecision({ time, outcome, ip, user: name, from: sender, to, rule, reply }: Decision) {
   const who = name ? `${ip} (${name})` : ip
   const envelope = sender && `  ${sender} -> ${to || '?'}`
-  console.log(`${clock(time)}  ${byReply(reply)(outcome)}  ${who}${envelope}`)
-  console.log(`          by ${rule}${reply && `: ${reply}`}`)
+  const indent = ' '.repeat(10)
+  const rest = wrapped(`${who}${envelope}`, indent, indent.length + outcome.length + 2)
+  console.log(`${clock(time)}  ${byReply(reply)(outcome)}  ${rest}`)
+  console.log(`${indent}${wrapped(`by ${rule}${reply && `: ${reply}`}`, indent)}`)
 }
 
 function tell({ decisions, arrivals, notices }: News) {
@@ -75,16 +78,14 @@ function isAlive(pid: number): boolean {
   }
 }
 
-let ended = false
-
 async function main() {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => (ended = true))
+  endOnSignals()
   console.log(dim('Installing the package into a fresh Haraka and starting it on loopback ...\n'))
   const world = await startWorld(2525)
   const watch = new Watch(world)
   watch.news()
-  if (!ended) introduce(world)
-  while (!ended) {
+  if (!isInterrupted()) introduce(world)
+  while (!isInterrupted()) {
     tell(watch.news())
     if (!isAlive(world.haraka.pid))
       throw new Error(`Haraka has ended:\n${world.haraka.output().slice(-2000)}`)
@@ -95,7 +96,7 @@ async function main() {
 
 main().catch((error: Error) => {
   // Ctrl-C reaches npm and Haraka, too: what they say of it while we start is no error.
-  if (ended) process.exit(0)
+  if (isInterrupted()) process.exit(0)
   console.error(error.message)
   process.exit(1)
 })

@@ -51,5 +51,5 @@ export async function flood(world: World, ip: string, times: number): Promise<Ex
     if (reply.code === 220) greeted++
     client.destroy()
   }
-  return reply ? [{ said: `connect ${times} times, let in ${greeted}`, reply }] : []
+  return reply ? [{ said: `connect ${times} times, ${greeted} let in, the last time`, reply }] : []
 }

@@ -51,7 +51,8 @@ export function parseDecision(line: string): Decision | undefined {
   }
 }
 
-const isNotice = (line: string) => /\[-\] \[relay-guard\/\w+\]/.test(line)
+/** A refusal at accept() has no connection either, but is a decision. */
+const isNotice = (line: string) => /\[-\] \[relay-guard\/\w+\]/.test(line) && !parseDecision(line)
 
 export class Watch {
   #read = 0

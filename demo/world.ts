@@ -55,7 +55,7 @@ async function startServers(): Promise<World['servers']> {
     first: await start('mx1', 'knows anna, boss and alice', office),
     second: await start('mx2', 'the same, for when mx1 is down', office),
     lmtp: await start('lmtp', 'knows carol', { ...club, lmtp: true }),
-    internet: await start('Internet', 'stands in for all other domains, knows everybody', {}),
+    internet: await start('Internet', 'all other domains, knows everybody', {}),
   }
 }
 

@@ -9,6 +9,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { curl, hints } from '../demo/hints'
 import { parseDecision } from '../demo/watch'
+import { SmtpClient } from './support/smtp-client'
 
 /** Runs one of the demo's programs with a directory of its own for temporary files. */
 function run(program: string) {
@@ -50,7 +51,15 @@ const isOpen = (port: number): Promise<boolean> =>
     socket.once('connect', () => socket.destroy())
   })
 
-// The two wait for npm most of the time.
+const tooWide = (text: string) => text.split('\n').filter((line) => line.length > 100)
+
+/** What a client from this address is told before it is disconnected. */
+async function connectFrom(port: number, from: string): Promise<string> {
+  const { greeting } = await SmtpClient.connect({ port, from })
+  return greeting.lines.join('\n')
+}
+
+// They wait for npm most of the time.
 describe('the demo', { concurrency: true }, () => {
   test('the story ends as expected and leaves nothing behind', async (t) => {
     const demo = run('demo')
@@ -72,22 +81,35 @@ describe('the demo', { concurrency: true }, () => {
     ])
       assert.match(text, line)
     assert.doesNotMatch(text, /\x1b|BUT|NO$/m)
+    assert.match(text, /connect 200 times, 30 let in, the last time 421$/m)
+    assert.deepEqual(tooWide(text), [])
     assert.deepEqual(demo.left(), [])
   })
+
+  for (const [when, pattern] of [
+    ['while npm installs', /Installing/],
+    ['in the midst of the story', /^ 3 {2}/m],
+  ] as const)
+    test(`Ctrl-C ${when} ends the story and leaves nothing behind`, async (t) => {
+      const demo = run('demo')
+      t.after(demo.clean)
+      await demo.shows(pattern)
+      demo.child.kill('SIGINT')
+      assert.equal(await demo.status, 130, demo.output())
+      assert.deepEqual(demo.left(), [])
+    })
 
   test('what start prints works in a shell, it tells what falls, and Ctrl-C leaves nothing behind', async (t) => {
     const start = run('start')
     t.after(start.clean)
     await start.shows(/What happens/)
     const port = Number(/listens on 127\.0\.0\.1:(\d+)/.exec(start.output())?.[1])
-    const lines = start.output().match(/(?<=^ {2}# .*\n {2}).*/gm) ?? []
-    assert.equal(lines.length, hints.length + 1)
+    const lines = start.output().match(/(?<=^ {2}# .*\n {2})(?:.*\\\n)*.*/gm) ?? []
+    assert.equal(lines.length, hints.length)
     const said = await Promise.all([...lines, ...hints.map((hint) => curl(port, hint))].map(shell))
-    assert.match(said[hints.length] ?? '', /^550 5\.7\.1 .*asks for onward routing/m)
-    assert.match(said[hints.length] ?? '', /^221 /m)
     for (const [index, { what }] of hints.entries()) {
-      const refused = /relayed$|our boss|guest network/.test(what)
-      for (const text of [said[index] ?? '', said[hints.length + 1 + index] ?? ''])
+      const refused = /relayed$|wrapped|our boss|guest network/.test(what)
+      for (const text of [said[index] ?? '', said[hints.length + index] ?? ''])
         assert.match(text, refused ? /550 5\.7\.1/ : /250 2\.0\.0 (Message queued|Queued)/, what)
     }
     await start.shows(
@@ -96,6 +118,13 @@ describe('the demo', { concurrency: true }, () => {
     await start.shows(/by acl\.ini \[relay\] 127\.0\.10\.0\/24\n/)
     await start.shows(/mail at mx1: eve@elsewhere\.example -> anna@example\.com/)
     await start.shows(/mail at Internet: alice@example\.com -> friend@elsewhere\.example/)
+    // The second one is refused at accept().
+    assert.match(await connectFrom(port, '127.0.30.1'), /^554 /)
+    assert.match(await connectFrom(port, '127.0.30.1'), /^554 /)
+    await start.shows(/(?:connection\.rejected.*\s[\s\S]*){2}/)
+    assert.equal(start.output().match(/connection\.rejected/g)?.length, 2)
+    assert.doesNotMatch(start.output(), /decision/)
+    assert.deepEqual(tooWide(start.output()), [])
     start.child.kill('SIGINT')
     assert.equal(await start.status, 0, start.output())
     assert.deepEqual(start.left(), [])
