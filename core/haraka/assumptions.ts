@@ -2,6 +2,7 @@
 // source, and is tried before the first connection. What needs a connection is tried on one without a network socket.
 
 import { Server } from 'node:net'
+import { HOOK_ORDER } from '../hook-order'
 import { DSN } from './reply'
 import type { Connection, HarakaInsides, Transaction } from './types'
 
@@ -27,6 +28,8 @@ const file =
   (haraka) =>
     path ? at(haraka.file(name), path) : haraka.file(name)
 
+const prototype = file('connection', 'Connection.prototype')
+
 /** One assumption for each name: `of` has a method of that name. */
 const methods = (where: string, what: string, of: Find, names: string[]): Assumption[] =>
   names.map((name) => ({
@@ -35,13 +38,25 @@ const methods = (where: string, what: string, of: Find, names: string[]): Assump
     holds: (haraka) => typeof at(of(haraka), name) === 'function',
   }))
 
-/** One assumption for each hook: Haraka calls `HOOK_respond` when the hook has run. */
-const hooks = (where: string, of: Find, names: string[]): Assumption[] =>
-  names.map((name) => ({
-    where,
-    fault: `there is no hook ${name}`,
-    holds: (haraka) => typeof at(of(haraka), `${name}_respond`) === 'function',
-  }))
+/** Where Haraka runs a hook: all others belong to a connection. */
+const HOOKS_ELSEWHERE: Record<string, [where: string, of: Find]> = {
+  get_mx: ['outbound/hmail.js', file('outbound', 'HMailItem.prototype')],
+  bounce: ['outbound/hmail.js', file('outbound', 'HMailItem.prototype')],
+  init_master: ['server.js', file('server')],
+  init_child: ['server.js', file('server')],
+}
+
+/** One assumption for each hook of ours: Haraka calls `HOOK_respond` after it. `deny` has none, and is tried below. */
+const hooks: Assumption[] = [...new Set(HOOK_ORDER.map(({ hook }) => hook))]
+  .filter((hook) => hook !== 'deny')
+  .map((hook) => {
+    const [where, of] = HOOKS_ELSEWHERE[hook] ?? ['connection.js', prototype]
+    return {
+      where,
+      fault: `there is no hook ${hook}`,
+      holds: (haraka) => typeof at(of(haraka), `${hook}_respond`) === 'function',
+    }
+  })
 
 /** One assumption for each path: what stands there is of this type ("array" for arrays). */
 const values = (where: string, what: string, of: Find, types: Record<string, string>): Assumption[] =>
@@ -54,7 +69,6 @@ const values = (where: string, what: string, of: Find, types: Record<string, str
     },
   }))
 
-const prototype = file('connection', 'Connection.prototype')
 const item = file('outbound', 'HMailItem.prototype')
 
 const silent = {
@@ -221,21 +235,7 @@ export const assumptions: Assumption[] = [
     'logerror',
     'logcrit',
   ]),
-  ...hooks('connection.js', prototype, [
-    'lookup_rdns',
-    'connect',
-    'capabilities',
-    'unrecognized_command',
-    'mail',
-    'rcpt',
-    'rcpt_ok',
-    'data',
-    'data_post',
-    'queue',
-    'queue_outbound',
-    'reset_transaction',
-    'disconnect',
-  ]),
+  ...hooks,
   ...values('connection.js', 'a Connection', tryConnection, {
     uuid: 'string',
     tran_count: 'number',
@@ -328,7 +328,6 @@ export const assumptions: Assumption[] = [
     'lognotice',
     'logerror',
   ]),
-  ...hooks('outbound/hmail.js', item, ['get_mx', 'bounce']),
   {
     where: 'outbound/hmail.js',
     fault: 'an answer to get_mx does not reach the "found_mx" of the queued message',
@@ -347,7 +346,6 @@ export const assumptions: Assumption[] = [
     },
   },
 
-  ...hooks('server.js', file('server'), ['init_master', 'init_child']),
   ...values('server.js', 'the server', file('server'), { listeners: 'array' }),
   {
     where: 'tls_socket.js',
