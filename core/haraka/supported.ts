@@ -4,7 +4,7 @@ import { type Assumption, assumptions } from './assumptions'
 import type { HarakaInsides, Plugin } from './types'
 
 /** The first version whose addresses are those of @haraka/email-address, and the last minor version that is tested. */
-const OLDEST = [3, 2] as const
+export const OLDEST = [3, 2] as const
 const NEWEST_TESTED = [3, 3] as const
 
 /** Ends the start with one sentence in the log: where the error was made helps nobody here. */
