@@ -28,10 +28,10 @@ const COUNTERS = [
 type Check = (counters: number, subject: number) => Promise<unknown>
 
 const chargesFor = (counters: number, subject: number): Charge[] =>
-  COUNTERS.slice(0, counters).map(([whom, what]) => ({
-    whom,
+  COUNTERS.slice(0, counters).map(([scope, what]) => ({
+    scope,
     what,
-    subject: `${whom}${subject}@sender.example`,
+    subject: `${scope}${subject}@sender.example`,
     cost: 1,
     limit,
   }))
@@ -47,8 +47,8 @@ const throughStore =
 const likeLimitPlugin =
   (client: Redis): Check =>
   async (counters, subject) => {
-    for (const [whom, what] of COUNTERS.slice(0, counters)) {
-      const key = `rate_${what}:${whom}${subject}@sender.example`
+    for (const [scope, what] of COUNTERS.slice(0, counters)) {
+      const key = `rate_${what}:${scope}${subject}@sender.example`
       if ((await client.incr(key)) === 1) await client.expire(key, 3600)
     }
   }
@@ -65,10 +65,10 @@ function likeFlexible(client: Redis): Check | undefined {
     const name = process.env.FLEXIBLE ?? 'rate-limiter-flexible'
     const { RateLimiterRedis }: Flexible = createRequire(__filename)(name)
     const limiters = COUNTERS.map(
-      ([whom, what]) =>
+      ([scope, what]) =>
         new RateLimiterRedis({
           storeClient: client,
-          keyPrefix: `${whom}-${what}`,
+          keyPrefix: `${scope}-${what}`,
           points: 1_000_000,
           duration: 3600,
         }),
@@ -113,7 +113,7 @@ async function bytesPerSubject(client: Redis, store: Store, text: string): Promi
   const before = await used()
   const charge = (i: number): Charge => {
     const subject = `198.51.${i >> 8}.${i & 255}`
-    return { whom: 'ip', what: 'messages', subject, cost: 1, limit: parseRate(text) }
+    return { scope: 'ip', what: 'messages', subject, cost: 1, limit: parseRate(text) }
   }
   const all = Array.from({ length: 100_000 }, (_, i) => i)
   while (all.length) {

@@ -20,7 +20,7 @@ const spoken = {
   rule: 'limits.ini [connections per ip] limit',
   ip: '127.0.0.1',
 }
-const say = (left: number) => ({
+const reply = (left: number) => ({
   outcome: 'connection.limited',
   code: 421,
   status: '4.7.0',
@@ -46,7 +46,7 @@ const refuse = (
 ) => {
   const connection = connectionOf({ remoteAddress: client })
   more(connection)
-  refusal.remember(plugin, connection, { spoken, wait, say })
+  refusal.remember(plugin, connection, { spoken, wait, reply })
 }
 
 before(() => once(server.listen(0, '127.0.0.1'), 'listening'))

@@ -35,18 +35,18 @@ test('subjects on all nodes of a cluster are limited', async () => {
 })
 
 test('what one subject refuses is charged to no other, on whatever node it lies', async () => {
-  const full = charge('1/1h', { whom: 'user', subject: 'full' })
+  const full = charge('1/1h', { scope: 'user', subject: 'full' })
   const others = subjects.map((subject) => charge('9/1h', { what: 'recipients', subject }))
   const slots = subjects.slice(0, 9).map((subject) => lease('x', 9, { subject }))
   await watched.limiter.check([full])
-  const { allowed, refusals, standings } = await watched.limiter.check([...others, full], slots)
+  const { allowed, refusals, states } = await watched.limiter.check([...others, full], slots)
   assert.deepEqual([allowed, refusals.length, refusals[0]?.subject], [false, 1, 'full'])
   assert.deepEqual(
-    standings.map(({ used }) => used),
+    states.map(({ used }) => used),
     [...others.map(() => 0), 1],
   )
-  const peeked = await watched.limiter.peek(others)
-  assert.ok(peeked.standings.every(({ used }) => used === 0))
+  const peeked = await watched.limiter.dryRun(others)
+  assert.ok(peeked.states.every(({ used }) => used === 0))
   for (const node of nodes) {
     for (const key of [await node.run('KEYS', '*concurrent*')].flat()) {
       assert.equal(await node.run('ZCARD', `${key}`), 0)
@@ -56,7 +56,7 @@ test('what one subject refuses is charged to no other, on whatever node it lies'
 
 test('blocks, unblocking and reset reach their node', async () => {
   const { limiter } = watched
-  const bob = { whom: 'user', subject: 'bob' }
+  const bob = { scope: 'user', subject: 'bob' }
   const asked = charge('1/1h', bob)
   await limiter.block(bob, 60_000, 'stolen')
   assert.equal((await limiter.check([asked])).refusals[0]?.kind, 'block')

@@ -28,7 +28,7 @@ const anyCharge: fc.Arbitrary<Charge> = fc
     limit: fc.constantFrom('5/1s', '9/1m', '4/1m, 12/1h', '3000000000/1h', '1/1s, 7/1m, 30/1d'),
     cost: fc.oneof(fc.integer({ min: 0, max: 4 }), fc.constant(1_000_000_007)),
     shadow: fc.boolean(),
-    probe: fc.boolean(),
+    checkOnly: fc.boolean(),
     block: fc.constantFrom(0, 0, 0, 700, 60_000),
   })
   .map(({ limit, ...more }) => charge(limit, more))
@@ -38,7 +38,7 @@ const anyLease: fc.Arbitrary<Lease> = fc
   .map(({ id, subject }) => lease(id, 2, { subject }))
 
 const anyMove = fc.record({
-  op: fc.constantFrom<Step['op']>('check', 'check', 'check', 'charge', 'refund', 'peek'),
+  op: fc.constantFrom<Step['op']>('check', 'check', 'check', 'charge', 'refund', 'dry-run'),
   charges: fc.array(anyCharge, { maxLength: 3 }),
   leases: fc.array(anyLease, { maxLength: 1 }),
   wait: fc.constantFrom(0, 1, 37, 100, 999, 6000, 30_000, 400_000),

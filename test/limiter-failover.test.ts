@@ -155,7 +155,7 @@ test('what Redis charged is not given back in memory, and the other way round', 
   const inMemory = await limiter.check([asked])
   await limiter.refund(inRedis)
   assert.deepEqual([inRedis.source, inMemory.source], ['redis', 'memory'])
-  assert.equal((await limiter.peek([asked])).standings[0]?.used, 1)
+  assert.equal((await limiter.dryRun([asked])).states[0]?.used, 1)
   await server.up()
   await untilRedis(watched, BACK)
   await limiter.check([asked])

@@ -5,7 +5,7 @@ import { Leases } from '../core/limiter/leases'
 import { MemoryStore } from '../core/limiter/memory-store'
 import { RedisStore } from '../core/limiter/redis-store'
 import { Refusals } from '../core/limiter/refusals'
-import { verdictOf } from '../core/limiter/result'
+import { resultOf } from '../core/limiter/result'
 import { closeRedis, openRedis } from '../core/redis/connection'
 import { fire, makeLimiter, untilRedis, type Watched } from './support/limiter'
 import { charge, lease, START, step } from './support/limiter-contract'
@@ -48,10 +48,10 @@ async function record(body: () => Promise<void>): Promise<string[]> {
 test('a whole session sends at most five commands to Redis', async () => {
   const { limiter } = watched
   const limit = '99/1m, 999/1h'
-  const by = (whom: string, what: string, more = {}) =>
-    charge(limit, { whom, what, subject: `${whom} x`, ...more })
+  const by = (scope: string, what: string, more = {}) =>
+    charge(limit, { scope, what, subject: `${scope} x`, ...more })
   const session = async (id: string) => {
-    const network = { whom: 'network', subject: '203.0.113.0/24' }
+    const network = { scope: 'network', subject: '203.0.113.0/24' }
     const leases = [lease('', 20, { id }), lease('', 99, { id, ...network })]
     await limiter.check(
       [charge(limit, { what: 'connections' }), charge(limit, { what: 'connections', ...network })],
@@ -60,9 +60,9 @@ test('a whole session sends at most five commands to Redis', async () => {
     await limiter.check([
       by('ip', 'messages'),
       by('sender', 'messages'),
-      by('ip', 'bytes', { probe: true, cost: 99 }),
+      by('ip', 'bytes', { checkOnly: true, cost: 99 }),
     ])
-    const recipients = ['ip', 'sender', 'recipient'].map((whom) => by(whom, 'recipients'))
+    const recipients = ['ip', 'sender', 'recipient'].map((scope) => by(scope, 'recipients'))
     assert.equal((await limiter.check(recipients)).allowed, true)
     await limiter.charge([by('ip', 'bytes', { cost: 50 })])
     limiter.release(id)
@@ -113,7 +113,7 @@ test('the store is asked again when the subject may come back, or after 5 s', as
   const refuse = async (limit: string) => {
     const asked = step([charge(limit, { what: limit })])
     await store.step(asked, START)
-    refusals.remember(verdictOf(asked, await store.step(asked, START)).refusals)
+    refusals.remember(resultOf(asked, await store.step(asked, START)).refusals)
     return asked
   }
   const [second, hour] = [await refuse('1/1s'), await refuse('1/1h')]
@@ -167,12 +167,12 @@ test('a client that drops while its lease is being taken leaves none behind', as
 test('a refund gives back what a check charged', async () => {
   const { limiter } = watched
   const asked = charge('2/1h')
-  const verdict = await limiter.check([asked, charge('9/1h', { what: 'bytes', probe: true })])
+  const verdict = await limiter.check([asked, charge('9/1h', { what: 'bytes', checkOnly: true })])
   await limiter.check([asked])
   await limiter.refund(verdict)
-  const { standings } = await limiter.peek([asked, charge('9/1h', { what: 'bytes' })])
+  const { states } = await limiter.dryRun([asked, charge('9/1h', { what: 'bytes' })])
   assert.deepEqual(
-    standings.map(({ used }) => used),
+    states.map(({ used }) => used),
     [1, 0],
   )
 })
@@ -203,7 +203,7 @@ test('every key has a TTL', async () => {
     await limiter.check([{ ...more, cost: 99, block: 0 }])
     await limiter.charge([{ ...more, what: 'failed logins', cost: 3 }])
     await limiter.refund(verdict)
-    await limiter.block({ whom: 'user', subject }, 60_000, 'test')
+    await limiter.block({ scope: 'user', subject }, 60_000, 'test')
   }
   const keys = await admin.keys('*')
   assert.ok(keys.length >= 12, `${keys}`)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { Worker } from 'node:cluster'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
-import { MemoryStore, serveMemory, type Verdict } from '../core/limiter'
+import { type CheckResult, MemoryStore, serveMemory } from '../core/limiter'
 import { RedisServer, until } from './support/redis'
 import { forkProcesses, forkWorkers, tell } from './support/workers'
 
@@ -29,7 +29,7 @@ const fireAll = async (limit: string) => {
   )
   return fired.map(({ allowed }) => allowed)
 }
-const open = (worker: Worker, id: string) => tell<Verdict>(worker, { test: 'open', id })
+const open = (worker: Worker, id: string) => tell<CheckResult>(worker, { test: 'open', id })
 
 test('without Redis the workers of one host count together, in the master', async () => {
   const allowed = await fireAll('100/1h')
@@ -59,7 +59,7 @@ test('a worker whose master does not answer counts by itself, and with the maste
   const again = await tell<Fired>(workers[0]!, { test: 'fire', tries: 50, limit: '20/2h' })
   assert.deepEqual([again.allowed, again.ms < 200], [0, true])
   stop = serveMemory(new MemoryStore())
-  const lines = async () => (await tell<{ lines: string[] }>(workers[0]!, { test: 'peek' })).lines
+  const lines = async () => (await tell<{ lines: string[] }>(workers[0]!, { test: 'dry-run' })).lines
   await until(async () => (await lines()).includes('master: back'), 3000)
   const down = 'master: down (no answer within 250 ms)'
   assert.deepEqual(await lines(), [down, 'master: back'])

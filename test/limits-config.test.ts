@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 import { printRate } from '../core/limiter/rate'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
-import { ipOf, networkOfClient, type Who, type Whom } from '../plugins/limits/subjects'
+import { type CounterOwner, ipOf, networkOfClient, type Scope } from '../plugins/limits/subjects'
 
 function read(text: string): { config: LimitsConfig; errors: string[] } {
   const errors: ConfigError[] = []
@@ -21,7 +21,7 @@ const good = (text: string): LimitsConfig => {
 }
 
 /** `KEY: LIMIT` that holds for someone, and whom it is counted as. */
-function ruling(config: LimitsConfig, section: string, who: Who): string {
+function ruling(config: LimitsConfig, section: string, who: CounterOwner): string {
   const limit = config.limits.get(section)
   assert.ok(limit)
   const found = limit.exceptions(who)
@@ -30,7 +30,7 @@ function ruling(config: LimitsConfig, section: string, who: Who): string {
     : `limit: ${printRate(limit.rate)}`
 }
 
-const named = (whom: Whom, subject: string): Who => ({ whom, subject })
+const named = (scope: Scope, subject: string): CounterOwner => ({ scope, subject })
 
 test('The default file is without errors, only defers, and blocks nobody', () => {
   const path = join(__dirname, '..', '..', 'config', 'relay-guard', 'limits.ini')
@@ -64,11 +64,11 @@ test('All pairs of the table are known and no other', () => {
     errors: ['connection'],
   }
   for (const what of Object.keys(table)) {
-    for (const whom of [...envelope, 'recipient', 'recipient domain', 'message', 'connection']) {
-      const single = what.startsWith('concurrent') || whom === 'message' || whom === 'connection'
-      const { config, errors } = read(`[${what} per ${whom}]\nlimit = ${single ? '20' : '20/1m'}\n`)
-      const known = table[what]?.includes(whom) ?? false
-      assert.deepEqual([errors.length, config.limits.size], known ? [0, 1] : [1, 0], `${what} per ${whom}`)
+    for (const scope of [...envelope, 'recipient', 'recipient domain', 'message', 'connection']) {
+      const single = what.startsWith('concurrent') || scope === 'message' || scope === 'connection'
+      const { config, errors } = read(`[${what} per ${scope}]\nlimit = ${single ? '20' : '20/1m'}\n`)
+      const known = table[what]?.includes(scope) ?? false
+      assert.deepEqual([errors.length, config.limits.size], known ? [0, 1] : [1, 0], `${what} per ${scope}`)
     }
   }
 })

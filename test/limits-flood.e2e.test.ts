@@ -154,7 +154,7 @@ describe('from another process', () => {
   const lets = (from: string) => async () => (await tryConnect(haraka, from)).code === 220
 
   test('block shuts an address out at once, and unblock lets it in within five seconds', async () => {
-    const subject = { whom: 'ip', subject: '127.80.1.1' }
+    const subject = { scope: 'ip', subject: '127.80.1.1' }
     await limiter.block(subject, 600_000, 'by hand', 'test')
     const { code, text } = await tryConnect(haraka, subject.subject)
     assert.equal(code, 421, text)
@@ -164,7 +164,7 @@ describe('from another process', () => {
   })
 
   test('reset forgets what was counted within five seconds', async () => {
-    const subject = { whom: 'ip', subject: '127.83.0.1' }
+    const subject = { scope: 'ip', subject: '127.83.0.1' }
     const replies = await each(3, () => tryMail(haraka, '127.83.0.1'))
     assert.deepEqual(codes(replies), [250, 250, 450])
     await limiter.reset(subject)

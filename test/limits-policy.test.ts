@@ -4,7 +4,7 @@ import { type Decision, printRule } from '../core/decision'
 import { parseIni } from '../core/ini/parse'
 import type { Step } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory-store'
-import { type Verdict as Said, verdictOf } from '../core/limiter/result'
+import { resultOf, type CheckResult as Said } from '../core/limiter/result'
 import type { Mailbox, Party as WholeParty } from '../core/party'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
 import * as logins from '../plugins/limits/policy/failed-logins'
@@ -15,9 +15,9 @@ import {
   blocked,
   blocksOf,
   judge,
-  speak,
+  type LimitVerdict,
   tooManyErrors,
-  type Verdict,
+  withRetryAfter,
 } from '../plugins/limits/policy/verdict'
 import { pick, randomFrom } from './support/random'
 
@@ -78,17 +78,17 @@ class Server {
 
   async step(op: Step['op'], plan: Plan, more: Partial<Step> = {}): Promise<Said> {
     const step = { op, by: BY, ...stepOf(plan), ...more }
-    return verdictOf(step, await this.store.step(step, this.now))
+    return resultOf(step, await this.store.step(step, this.now))
   }
 
-  async ask(plan: Plan, op: Step['op'] = 'check'): Promise<Verdict> {
+  async ask(plan: Plan, op: Step['op'] = 'check'): Promise<LimitVerdict> {
     return judge(this.config, plan, await this.step(op, plan))
   }
 
   /** The reply to an event, `ok` where it passes. */
   async reply(plan: Plan, op: Step['op'] = 'check'): Promise<string> {
     const { refusal } = await this.ask(plan, op)
-    return refusal ? said(speak(refusal)) : 'ok'
+    return refusal ? said(withRetryAfter(refusal)) : 'ok'
   }
 }
 
@@ -104,14 +104,14 @@ const mailbox = (address: string) => {
 const counted = ({ counts }: Plan): string[] =>
   counts
     .filter(({ reason }) => reason)
-    .map(({ charge }) => `${charge.what}: ${charge.whom} ${charge.subject}`)
+    .map(({ charge }) => `${charge.what}: ${charge.scope} ${charge.subject}`)
 
 const everything = [
   ...['connections', 'messages', 'recipients', 'bytes', 'failed logins', 'refused recipients'].flatMap(
-    (what) => ['ip', 'network'].map((whom) => `[${what} per ${whom}]\nlimit = 9/1m`),
+    (what) => ['ip', 'network'].map((scope) => `[${what} per ${scope}]\nlimit = 9/1m`),
   ),
   ...['messages', 'recipients', 'bytes'].flatMap((what) =>
-    ['user', 'sender', 'sender domain'].map((whom) => `[${what} per ${whom}]\nlimit = 9/1m`),
+    ['user', 'sender', 'sender domain'].map((scope) => `[${what} per ${scope}]\nlimit = 9/1m`),
   ),
   '[failed logins per user]\nlimit = 9/1m',
   '[recipients per recipient]\nlimit = 9/1m\n[recipients per recipient domain]\nlimit = 9/1m',
@@ -140,8 +140,8 @@ test('Each event counts for all whom it concerns, in one step', () => {
   assert.deepEqual(
     connect.slots.map(({ lease }) => lease),
     [
-      { whom: 'ip', subject: '203.0.113.9', id: 'host/1/uuid', limit: 9 },
-      { whom: 'network', subject: '203.0.113.0/24', id: 'host/1/uuid', limit: 9 },
+      { scope: 'ip', subject: '203.0.113.9', id: 'host/1/uuid', limit: 9 },
+      { scope: 'network', subject: '203.0.113.0/24', id: 'host/1/uuid', limit: 9 },
     ],
   )
   assert.deepEqual(counted(mailing(config, party)), all('messages'))
@@ -173,7 +173,7 @@ test('Where nothing is limited, a block of anyone concerned still holds', () => 
     recipient: mailbox('c@d.example'),
   })
   assert.deepEqual(
-    plan.counts.map(({ charge }) => [charge.whom, charge.subject, charge.limit]),
+    plan.counts.map(({ charge }) => [charge.scope, charge.subject, charge.limit]),
     [
       ['ip', '203.0.113.9', { windows: [] }],
       ['network', '203.0.113.0/24', { windows: [] }],
@@ -258,14 +258,14 @@ test('No two names are counted as one: not those of clients, nor an address and 
     const believed = random() < 0.5
     const party = { ip, relay: false, user, believed, sender: { user: local, host } }
     for (const { charge } of mailing(config, party).counts) {
-      if (charge.whom !== 'sender' && charge.whom !== 'sender domain') continue
+      if (charge.scope !== 'sender' && charge.scope !== 'sender domain') continue
       const isName = believed && !host.startsWith('[')
-      claim(`${charge.whom} ${charge.subject}`, isName ? 'a name' : `the address ${ip}`)
+      claim(`${charge.scope} ${charge.subject}`, isName ? 'a name' : `the address ${ip}`)
     }
     const place = `${user.toLowerCase()} in ${ip.slice(0, 8)}`
-    for (const { charge } of loggedIn(party).counts) claim(`${charge.whom} ${charge.subject}`, place)
+    for (const { charge } of loggedIn(party).counts) claim(`${charge.scope} ${charge.subject}`, place)
     for (const { charge } of failedLogin(config, party, false).counts) {
-      if (charge.whom === 'user') claim(`${charge.whom} ${charge.subject}`, user.toLowerCase())
+      if (charge.scope === 'user') claim(`${charge.scope} ${charge.subject}`, user.toLowerCase())
     }
   }
 })
@@ -362,7 +362,7 @@ test('A SIZE counts at MAIL without being charged, and one beyond the whole limi
   assert.equal(await mail(0), 'ok')
 })
 
-test('Refused recipients are charged after the fact and probed before the next one', async () => {
+test('Refused recipients are charged after the fact and checked before the next one', async () => {
   const server = new Server('[refused recipients per ip]\nlimit = 3/1m\n')
   const recipient = () =>
     server.reply(addressing(server.config, { ...STRANGER, recipient: mailbox('a@b.example') }))
@@ -383,7 +383,7 @@ test('Concurrent connections are refused without a time, and block where the sec
   const answer = await server.step('check', plan)
   const { refusal } = judge(server.config, plan, answer)
   assert.equal(
-    refusal && said(speak(refusal)),
+    refusal && said(withRetryAfter(refusal)),
     '421 4.7.0 Too many concurrent connections from 203.0.113.0/24 (1 at once) (closing)',
   )
   const blocks = blocksOf(plan, answer)
@@ -437,7 +437,7 @@ test('Recipients of a message and errors of a connection are compared, not kept'
 test('A block by hand defers, and a reason and a name of strangers are cleaned', () => {
   const config = configOf('[messages per ip]\nlimit = 1/1m\nblock = 1m\naction = reject\n')
   const block = {
-    whom: 'user',
+    scope: 'user',
     subject: `x\r\n${'y'.repeat(200)}`,
     reason: 'stolen\r\npassword',
     since: 0,
@@ -447,7 +447,7 @@ test('A block by hand defers, and a reason and a name of strangers are cleaned',
   const { decision } = blocked(config, 'message', block, 1000)
   assert.equal(said(decision), `450 4.7.1 x ${'y'.repeat(98)} is blocked (stolen password)`)
   assert.equal(decision.outcome, 'message.blocked')
-  const byLimit = { ...block, whom: 'ip', subject: '203.0.113.9', reason: 'too many messages' }
+  const byLimit = { ...block, scope: 'ip', subject: '203.0.113.9', reason: 'too many messages' }
   assert.equal(
     said(blocked(config, 'connection', byLimit, 1).decision),
     '554 5.7.1 203.0.113.9 is blocked (too many messages) (closing)',
@@ -460,16 +460,16 @@ const LOGINS =
 /** Tries to log in with a wrong password: the reply, or `wrong` where the password was checked. */
 async function wrong(server: Server, user: string, ip: string): Promise<string> {
   const party = { ip, relay: false, user }
-  const { refusal, known } = await server.ask(loggingIn(server.config, party), 'peek')
-  if (refusal) return said(speak(refusal))
+  const { refusal, known } = await server.ask(loggingIn(server.config, party), 'dry-run')
+  if (refusal) return said(withRetryAfter(refusal))
   await server.step('charge', failedLogin(server.config, party, known))
   return 'wrong'
 }
 
 async function right(server: Server, user: string, ip: string): Promise<string> {
   const party = { ip, relay: false, user }
-  const { refusal } = await server.ask(loggingIn(server.config, party), 'peek')
-  if (refusal) return said(speak(refusal))
+  const { refusal } = await server.ask(loggingIn(server.config, party), 'dry-run')
+  if (refusal) return said(withRetryAfter(refusal))
   await server.step('charge', loggedIn(party))
   return 'right'
 }
@@ -509,7 +509,7 @@ test('Strangers who try passwords lock out themselves and the user elsewhere, no
 test('A block of failed logins is set on the user elsewhere, while the count is read under his name', () => {
   const plan = failedLogin(configOf(LOGINS), { ...STRANGER, user: 'bob' }, false)
   assert.deepEqual(
-    plan.counts.filter(({ reason }) => reason).map(({ charge }) => [charge.whom, charge.block]),
+    plan.counts.filter(({ reason }) => reason).map(({ charge }) => [charge.scope, charge.block]),
     [
       ['ip', 3_600_000],
       ['user', undefined],
@@ -531,7 +531,7 @@ test('One address that tries many users is stopped by its own count, also after 
 test('A place is forgotten after 30 days without a login', async () => {
   const server = new Server(LOGINS)
   const known = async () =>
-    (await server.ask(loggingIn(server.config, { ...STRANGER, user: 'Bob' }), 'peek')).known
+    (await server.ask(loggingIn(server.config, { ...STRANGER, user: 'Bob' }), 'dry-run')).known
   assert.equal(await known(), false)
   await right(server, 'bob', '203.0.113.200')
   server.now += 30 * 86_400_000 - 1
@@ -587,7 +587,7 @@ test('A verdict refuses where the store did, and only there', async () => {
         replies.refused++
         const { code, status } = refusal.decision
         assert.equal(status[0], String(code)[0])
-        assert.match(said(speak(refusal)), /^[45]\d\d [45]\.\d\.\d [^\r\n]+$/)
+        assert.match(said(withRetryAfter(refusal)), /^[45]\d\d [45]\.\d\.\d [^\r\n]+$/)
       } else replies.passed++
       replies.shadows += shadows.length
       for (const { code, outcome } of shadows) assert.ok(code === 250 && outcome.endsWith('-shadow'))

@@ -68,10 +68,10 @@ const orders: [string, string[]][] = [
 
 describe('beside stock plugins', () => {
   for (const [name, plugins] of orders) {
-    const whom: Kind[] = plugins === lines ? kindNames : ['stranger', 'never, logged in', 'user']
-    test(`${whom.join(', ')}: each is answered as the contract says, ${name}`, async () => {
+    const scope: Kind[] = plugins === lines ? kindNames : ['stranger', 'never, logged in', 'user']
+    test(`${scope.join(', ')}: each is answered as the contract says, ${name}`, async () => {
       await withHaraka({ plugins, files: { 'relay_dest_domains.ini': destDomains } }, async (haraka) => {
-        for (const kind of whom) {
+        for (const kind of scope) {
           const column = kinds[kind].mayRelay ? 'relaying' : 'others'
           const list = cases(kind, column).filter(({ to }) => !/^<postmaster>$/i.test(to))
           assert.deepEqual(await runBattery(world, haraka, kind, 'single', list), [])

@@ -21,8 +21,8 @@ const rule = { file: 'acl.ini', section: 'relay', key: '192.0.2.1' }
 
 /** A connection from an address that the ACL has put in a class. */
 function client(kind: Classification['class'], ip = '192.0.2.1'): TestConnection {
-  const standing: Classification = kind === 'nobody' ? { class: kind } : { class: kind, rule }
-  setClassifier((asked) => (asked.ip === ip ? standing : { class: 'nobody' }))
+  const state: Classification = kind === 'nobody' ? { class: kind } : { class: kind, rule }
+  setClassifier((asked) => (asked.ip === ip ? state : { class: 'nobody' }))
   const connection = connectionOf({ remoteAddress: ip })
   return connection
 }

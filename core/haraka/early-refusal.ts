@@ -23,7 +23,7 @@ interface RecentRefusal {
   until: number
   /** When the client may come back, ms of the clock: replies name the time that is left. */
   back: number
-  say(left: number): Decision
+  reply(left: number): Decision
   spoken: DecisionRecord
 }
 
@@ -33,7 +33,7 @@ export interface Remembered {
   /** ms until the client may come back. */
   wait: number
   /** The refusal when `left` ms of that time are left. */
-  say(left: number): Decision
+  reply(left: number): Decision
 }
 
 export class EarlyRefusal {
@@ -44,7 +44,7 @@ export class EarlyRefusal {
   constructor(private readonly now: () => number = () => performance.now()) {}
 
   /** Not behind a PROXY or after XCLIENT, where the socket's address is not the client's. */
-  remember(plugin: Plugin, { client, remote, proxy }: Connection, { spoken, wait, say }: Remembered): void {
+  remember(plugin: Plugin, { client, remote, proxy }: Connection, { spoken, wait, reply }: Remembered): void {
     const address = client.remoteAddress
     const ip = address === undefined ? undefined : parseIp(address)
     if (address === undefined || !ip || formatIp(ip) !== remote.ip) return
@@ -55,7 +55,7 @@ export class EarlyRefusal {
       plugin,
       until: now + Math.min(wait, REMEMBERED_FOR),
       back: now + wait,
-      say,
+      reply,
       spoken,
     })
   }
@@ -85,7 +85,7 @@ export class EarlyRefusal {
       this.#recent.delete(address)
       return false
     }
-    const { code, status, text } = known.say(known.back - now)
+    const { code, status, text } = known.reply(known.back - now)
     socket.on('error', () => socket.destroy())
     socket.setTimeout(CLOSE_TIMEOUT, () => socket.destroy())
     socket.resume()

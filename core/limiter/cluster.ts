@@ -1,5 +1,5 @@
 // On a Redis Cluster a script reaches one slot only: a step in parts, one a subject, and their answers as one.
-import { type Answer, type Step, subjectsOf } from './contract'
+import { type Answer, keysOf, type Step } from './contract'
 
 export interface Part {
   step: Step
@@ -9,11 +9,11 @@ export interface Part {
 }
 
 export function perSubject(step: Step): Part[] {
-  const indexes = (items: { whom: string; subject: string }[], whom: string, subject: string) =>
-    items.flatMap((item, i) => (item.whom === whom && item.subject === subject ? [i] : []))
-  return subjectsOf(step).map(({ whom, subject }) => {
-    const charges = indexes(step.charges, whom, subject)
-    const leases = indexes(step.leases, whom, subject)
+  const indexes = (items: { scope: string; subject: string }[], scope: string, subject: string) =>
+    items.flatMap((item, i) => (item.scope === scope && item.subject === subject ? [i] : []))
+  return keysOf(step).map(({ scope, subject }) => {
+    const charges = indexes(step.charges, scope, subject)
+    const leases = indexes(step.leases, scope, subject)
     const part = { charges: charges.map((i) => step.charges[i]!), leases: leases.map((i) => step.leases[i]!) }
     return { step: { ...step, ...part }, charges, leases }
   })
@@ -41,18 +41,19 @@ export function gather(step: Step, parts: Part[], results: PromiseSettledResult<
   )
   if (failed) return { error: failed.reason, undo }
   for (const { step, answer } of undo) {
-    for (const [i, { cost, probe }] of step.charges.entries()) if (!probe) answer.standings[i]!.used -= cost
+    for (const [i, { cost, checkOnly }] of step.charges.entries())
+      if (!checkOnly) answer.states[i]!.used -= cost
   }
   const whole: Answer = {
     allowed,
     at: Math.max(...done.map(({ answer }) => answer.at)),
-    standings: [],
+    states: [],
     slots: [],
     blocks: [],
     source: 'redis',
   }
   for (const { part, answer } of done) {
-    for (const [i, where] of part.charges.entries()) whole.standings[where] = answer.standings[i]!
+    for (const [i, where] of part.charges.entries()) whole.states[where] = answer.states[i]!
     for (const [i, where] of part.leases.entries()) whole.slots[where] = answer.slots[i]!
     whole.blocks.push(...answer.blocks)
   }

@@ -2,13 +2,13 @@
 import type { Rate } from './rate'
 
 /** Who is counted: `{ whom: 'ip', subject: '203.0.113.9' }`. */
-export interface Subject {
-  whom: string
+export interface CounterKey {
+  scope: string
   subject: string
 }
 
 /** One counter and what it is to be charged. An unlimited one is not counted, but a block of its subject holds. */
-export interface Charge extends Subject {
+export interface Charge extends CounterKey {
   what: string
   /** Messages, recipients, bytes: a whole number, 0 or more. */
   cost: number
@@ -16,13 +16,13 @@ export interface Charge extends Subject {
   /** Counts and reports, but never refuses. */
   shadow?: boolean
   /** Must have room for the cost, but is not charged: what is counted only later, as failed logins. */
-  probe?: boolean
+  checkOnly?: boolean
   /** Once over, everything of this subject is refused for so long, in ms. */
   block?: number
 }
 
 /** A slot among the concurrent connections of a subject. */
-export interface Lease extends Subject {
+export interface Lease extends CounterKey {
   /** HOST/PID/UUID of the connection. */
   id: string
   /** At most so many at once. */
@@ -32,7 +32,7 @@ export interface Lease extends Subject {
 /** How long a lease lasts without a heartbeat, in ms. */
 export const LEASE = 60_000
 
-export interface Block extends Subject {
+export interface Block extends CounterKey {
   reason: string
   /** Unix ms. */
   since: number
@@ -46,7 +46,7 @@ export interface Block extends Subject {
  * to the part of the window it was charged in (`at`). `peek`: what a check would answer, nothing written.
  */
 export interface Step {
-  op: 'check' | 'charge' | 'refund' | 'peek'
+  op: 'check' | 'charge' | 'refund' | 'dry-run'
   charges: Charge[]
   leases: Lease[]
   /** When a refund was charged: `at` of that answer. */
@@ -58,7 +58,7 @@ export interface Step {
 }
 
 /** How a counter stands, in the window that decides: the one that takes longest if refused, else the fullest. */
-export interface Standing {
+export interface CounterState {
   /** Over its limit. For a shadow charge, too. */
   refused: boolean
   /** In this window, with this charge if it was charged. */
@@ -80,7 +80,7 @@ export interface Answer {
   allowed: boolean
   /** The store's clock, unix ms. */
   at: number
-  standings: Standing[]
+  states: CounterState[]
   slots: { refused: boolean; used: number }[]
   blocks: Block[]
   source: Source
@@ -93,24 +93,24 @@ export interface Store {
   renew(leases: Lease[], now?: number): Promise<void>
   release(leases: Lease[]): Promise<void>
   block(block: Block, now?: number): Promise<void>
-  unblock(subject: Subject): Promise<void>
+  unblock(subject: CounterKey): Promise<void>
   /** Forgets all that was counted for a subject. Blocks and leases stay. */
-  reset(subject: Subject): Promise<void>
+  reset(subject: CounterKey): Promise<void>
 }
 
 /** What a block that a counter sets is called. */
 export const blockReason = (what: string): string => `too many ${what.replaceAll(' ', '-')}`
 
 /** The subjects of a step, each once, in the order they first appear. */
-export function subjectsOf({ charges, leases }: Pick<Step, 'charges' | 'leases'>): Subject[] {
+export function keysOf({ charges, leases }: Pick<Step, 'charges' | 'leases'>): CounterKey[] {
   const seen = new Map<string, Set<string>>()
-  const subjects: Subject[] = []
-  const see = ({ whom, subject }: Subject) => {
-    const before = seen.get(whom)
+  const subjects: CounterKey[] = []
+  const see = ({ scope, subject }: CounterKey) => {
+    const before = seen.get(scope)
     if (before?.has(subject)) return
     if (before) before.add(subject)
-    else seen.set(whom, new Set([subject]))
-    subjects.push({ whom, subject })
+    else seen.set(scope, new Set([subject]))
+    subjects.push({ scope, subject })
   }
   charges.forEach(see)
   leases.forEach(see)

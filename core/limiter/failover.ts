@@ -1,6 +1,6 @@
 // A store that may fail, with another behind it. Nothing waits for the first longer than `timeout`; after a failure
 // all goes to the second, and the first is tried in the background until it answers again.
-import type { Answer, Block, Lease, Source, Step, Store, Subject } from './contract'
+import type { Answer, Block, CounterKey, Lease, Source, Step, Store } from './contract'
 
 /** Between two tries, in ms: the way back may take 2 s together with connecting. */
 const PROBE = 500
@@ -75,7 +75,7 @@ export class Failover implements Store {
     const elsewhere = step.source !== undefined && step.source !== this.primary.source
     if (elsewhere) return this.second.step(step, now)
     // What was charged in a store that is away cannot be given back there, and must not be given back here.
-    const instead: Step = step.source ? { ...step, op: 'peek' } : step
+    const instead: Step = step.source ? { ...step, op: 'dry-run' } : step
     if (this.#down) return this.second.step(instead, now)
     try {
       return await within(this.options.timeout, this.primary.step(step, now))
@@ -105,11 +105,11 @@ export class Failover implements Store {
     await this.#both((store) => store.block(block, now))
   }
 
-  async unblock(subject: Subject): Promise<void> {
+  async unblock(subject: CounterKey): Promise<void> {
     await this.#both((store) => store.unblock(subject))
   }
 
-  async reset(subject: Subject): Promise<void> {
+  async reset(subject: CounterKey): Promise<void> {
     await this.#both((store) => store.reset(subject))
   }
 

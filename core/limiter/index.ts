@@ -3,19 +3,19 @@ import cluster from 'node:cluster'
 import { hostname } from 'node:os'
 import { type Client, closeRedis, openRedis, whenReady } from '../redis/connection'
 import type { RedisSettings } from '../redis/endpoint'
-import type { Charge, Lease, Step, Store, Subject } from './contract'
+import type { Charge, CounterKey, Lease, Step, Store } from './contract'
 import { Failover, within } from './failover'
 import { Leases } from './leases'
 import { MemoryClient } from './memory-ipc'
 import { MemoryStore } from './memory-store'
 import { RedisStore } from './redis-store'
 import { Refusals } from './refusals'
-import { type Verdict, verdictOf } from './result'
+import { type CheckResult, resultOf } from './result'
 
-export type { Charge, Lease, Subject } from './contract'
+export type { Charge, CounterKey, Lease } from './contract'
 export { serveMemory } from './memory-ipc'
 export { MemoryStore } from './memory-store'
-export type { Refusal, Verdict } from './result'
+export type { CheckResult, Refusal } from './result'
 
 export interface LimiterOptions {
   settings: RedisSettings
@@ -72,14 +72,14 @@ export class Limiter {
    * Checks and charges what one SMTP command touches, all or nothing. Leases are of one connection, and are held
    * until `release`. Never rejects, and never waits longer than the timeout of each store.
    */
-  async check(charges: Charge[], leases: Lease[] = []): Promise<Verdict> {
+  async check(charges: Charge[], leases: Lease[] = []): Promise<CheckResult> {
     const step = this.#step('check', charges, leases)
     const known = this.#refusals.find(step)
     if (known.length) {
       return {
         allowed: false,
         refusals: known,
-        standings: [],
+        states: [],
         slots: [],
         source: 'remembered',
         charged: [],
@@ -92,19 +92,19 @@ export class Limiter {
   }
 
   /** Counts without refusing: failed logins, refused recipients, bytes at the end of the data. */
-  async charge(charges: Charge[]): Promise<Verdict> {
+  async charge(charges: Charge[]): Promise<CheckResult> {
     return this.#ask(this.#step('charge', charges))
   }
 
   /** Gives back what a check charged, or some of it, for instance for a recipient that is then refused. */
-  async refund({ at, source, charged }: Verdict, charges: Charge[] = charged): Promise<void> {
+  async refund({ at, source, charged }: CheckResult, charges: Charge[] = charged): Promise<void> {
     if (!charges.length || source === 'remembered') return
     await this.#store.step({ ...this.#step('refund', charges), at, source })
   }
 
   /** What a check would answer; nothing is charged or remembered. */
-  async peek(charges: Charge[], leases: Lease[] = []): Promise<Verdict> {
-    return this.#ask(this.#step('peek', charges, leases))
+  async dryRun(charges: Charge[], leases: Lease[] = []): Promise<CheckResult> {
+    return this.#ask(this.#step('dry-run', charges, leases))
   }
 
   /** Gives back the leases of a connection, also those still being taken. */
@@ -113,19 +113,19 @@ export class Limiter {
   }
 
   /** Refuses everything of a subject for `ms`. Other processes know within 5 s. */
-  async block({ whom, subject }: Subject, ms: number, reason: string, by = this.node): Promise<void> {
+  async block({ scope, subject }: CounterKey, ms: number, reason: string, by = this.node): Promise<void> {
     const since = Date.now()
-    await this.#store.block({ whom, subject, reason, since, until: since + ms, by })
+    await this.#store.block({ scope, subject, reason, since, until: since + ms, by })
   }
 
   /** Ends a block. Other processes know within 5 s. */
-  async unblock(subject: Subject): Promise<void> {
+  async unblock(subject: CounterKey): Promise<void> {
     await this.#store.unblock(subject)
     this.#refusals.forget(subject)
   }
 
   /** Forgets all that was counted for a subject. Other processes know within 5 s. */
-  async reset(subject: Subject): Promise<void> {
+  async reset(subject: CounterKey): Promise<void> {
     await this.#store.reset(subject)
     this.#refusals.forget(subject)
   }
@@ -148,16 +148,16 @@ export class Limiter {
     return { op, charges, leases, by: this.node }
   }
 
-  async #ask(step: Step): Promise<Verdict> {
+  async #ask(step: Step): Promise<CheckResult> {
     if (!step.charges.length && !step.leases.length) return EMPTY
-    return verdictOf(step, await this.#store.step(step))
+    return resultOf(step, await this.#store.step(step))
   }
 }
 
-const EMPTY: Verdict = {
+const EMPTY: CheckResult = {
   allowed: true,
   refusals: [],
-  standings: [],
+  states: [],
   slots: [],
   source: 'memory',
   charged: [],

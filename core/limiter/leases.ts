@@ -4,7 +4,7 @@ import { LEASE, type Lease, type Store } from './contract'
 /** So long, in ms, leases to give back are gathered, unless one of their slots is wanted sooner. */
 const GATHER = 50
 
-const isSameSlot = (a: Lease, b: Lease): boolean => a.whom === b.whom && a.subject === b.subject
+const isSameSlot = (a: Lease, b: Lease): boolean => a.scope === b.scope && a.subject === b.subject
 
 export class Leases {
   /** By id. */

@@ -2,7 +2,7 @@
 // by messages, all of one tick in one. Haraka passes by messages without `cmd` and `event`.
 import cluster, { type Worker } from 'node:cluster'
 import { hostname } from 'node:os'
-import type { Answer, Block, Lease, Step, Subject } from './contract'
+import type { Answer, Block, CounterKey, Lease, Step } from './contract'
 import type { Blame, Primary } from './failover'
 import type { MemoryStore } from './memory-store'
 
@@ -10,7 +10,7 @@ type Ask =
   | { do: 'step'; step: Step; now?: number }
   | { do: 'renew' | 'release'; leases: Lease[]; now?: number }
   | { do: 'block'; block: Block }
-  | { do: 'unblock' | 'reset'; subject: Subject }
+  | { do: 'unblock' | 'reset'; subject: CounterKey }
 
 interface Asks {
   relayGuard: 'limiter'
@@ -90,16 +90,16 @@ export class MemoryClient implements Primary {
     await this.#ask({ do: 'block', block })
   }
 
-  async unblock(subject: Subject): Promise<void> {
+  async unblock(subject: CounterKey): Promise<void> {
     await this.#ask({ do: 'unblock', subject })
   }
 
-  async reset(subject: Subject): Promise<void> {
+  async reset(subject: CounterKey): Promise<void> {
     await this.#ask({ do: 'reset', subject })
   }
 
   async probe(step: Step): Promise<void> {
-    await this.step({ ...step, op: 'peek' })
+    await this.step({ ...step, op: 'dry-run' })
   }
 
   blame(): Blame {

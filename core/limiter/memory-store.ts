@@ -5,26 +5,26 @@ import {
   type Block,
   blockReason,
   type Charge,
+  type CounterKey,
+  type CounterState,
+  keysOf,
   LEASE,
   type Lease,
   NEVER,
   type Source,
-  type Standing,
   type Step,
   type Store,
-  type Subject,
-  subjectsOf,
 } from './contract'
 import { Lru } from './lru'
 import type { Window } from './rate'
-import { add, giveBack, type Held, isOver, type Parts, pack, read, retryAfter } from './window'
+import { add, type Buckets, giveBack, type Held, isOver, pack, read, retryAfter } from './window'
 
 const keys = makeKeys('')
 
 interface Counter {
   charge: Charge
   windows: { key: string; held: Held }[]
-  standing: Standing
+  state: CounterState
   decides: Held | undefined
 }
 
@@ -33,7 +33,7 @@ const isLonger = (after: number, longest: number): boolean =>
 
 export class MemoryStore implements Store {
   readonly source: Source = 'memory'
-  #rates: Lru<Parts>
+  #rates: Lru<Buckets>
   #blocks: Lru<Block>
   /** Ends of leases (unix ms) by id, by key. */
   #leases = new Map<string, Map<string, number>>()
@@ -43,7 +43,7 @@ export class MemoryStore implements Store {
     capacity = 1_000_000,
     private readonly clock: () => number = Date.now,
   ) {
-    this.#rates = new Lru<Parts>(capacity, isOver)
+    this.#rates = new Lru<Buckets>(capacity, isOver)
     this.#blocks = new Lru<Block>(Math.ceil(capacity / 10), ({ until }, now) => until <= now)
   }
 
@@ -55,20 +55,20 @@ export class MemoryStore implements Store {
     const blocks = step.op === 'refund' ? [] : this.#blocksOf(step, now)
     const counters = step.charges.map((charge) => this.#count(step, charge, now))
     const slots = step.leases.map((lease) => this.#slot(lease, now))
-    const refused = counters.some(({ charge, standing }) => standing.refused && !charge.shadow)
+    const refused = counters.some(({ charge, state }) => state.refused && !charge.shadow)
     const always = step.op === 'charge' || step.op === 'refund'
     const allowed = always || !(blocks.length || refused || slots.some((slot) => slot.refused))
     const answer = {
       allowed,
       at: now,
-      standings: counters.map(({ standing }) => standing),
+      states: counters.map(({ state }) => state),
       slots,
       blocks,
       source: this.source,
     }
-    if (step.op === 'peek') return answer
+    if (step.op === 'dry-run') return answer
     for (const counter of counters) {
-      const probe = step.op === 'check' && counter.charge.probe
+      const probe = step.op === 'check' && counter.charge.checkOnly
       if (allowed && !probe) this.#write(step, counter, now)
     }
     if (!blocks.length) for (const counter of counters) this.#punish(step, counter, now)
@@ -81,19 +81,19 @@ export class MemoryStore implements Store {
   }
 
   async release(leases: Lease[]): Promise<void> {
-    for (const { whom, subject, id } of leases) this.#drop(keys.concurrent(whom, subject), id)
+    for (const { scope, subject, id } of leases) this.#drop(keys.concurrent(scope, subject), id)
   }
 
   async block(block: Block, now = this.clock()): Promise<void> {
-    this.#blocks.set(keys.block(block.whom, block.subject), block, now)
+    this.#blocks.set(keys.block(block.scope, block.subject), block, now)
   }
 
-  async unblock({ whom, subject }: Subject): Promise<void> {
-    this.#blocks.delete(keys.block(whom, subject))
+  async unblock({ scope, subject }: CounterKey): Promise<void> {
+    this.#blocks.delete(keys.block(scope, subject))
   }
 
-  async reset({ whom, subject }: Subject): Promise<void> {
-    const prefix = keys.rate(whom, subject, '')
+  async reset({ scope, subject }: CounterKey): Promise<void> {
+    const prefix = keys.rate(scope, subject, '')
     for (const key of this.#rates.keys()) if (key.startsWith(prefix)) this.#rates.delete(key)
   }
 
@@ -105,21 +105,21 @@ export class MemoryStore implements Store {
   }
 
   #blocksOf(step: Step, now: number): Block[] {
-    return subjectsOf(step).flatMap(({ whom, subject }) => {
-      const block = this.#blocks.get(keys.block(whom, subject), now)
-      return block ? [{ ...block, whom, subject }] : []
+    return keysOf(step).flatMap(({ scope, subject }) => {
+      const block = this.#blocks.get(keys.block(scope, subject), now)
+      return block ? [{ ...block, scope, subject }] : []
     })
   }
 
   #count({ op, at = 0 }: Step, charge: Charge, now: number): Counter {
-    const { whom, subject, what, cost, limit } = charge
-    const standing: Standing = { refused: false, used: 0, limit: 0, window: '', retryAfter: 0 }
-    const counter: Counter = { charge, windows: [], standing, decides: undefined }
+    const { scope, subject, what, cost, limit } = charge
+    const state: CounterState = { refused: false, used: 0, limit: 0, window: '', retryAfter: 0 }
+    const counter: Counter = { charge, windows: [], state, decides: undefined }
     const decide = (held: Held, window: Window) => {
       counter.decides = held
-      Object.assign(standing, { used: held.used, limit: window.limit, window: window.name })
+      Object.assign(state, { used: held.used, limit: window.limit, window: window.name })
     }
-    const name = keys.rate(whom, subject, what)
+    const name = keys.rate(scope, subject, what)
     let fullest = -1
     for (const window of limit.windows) {
       const key = `${name} ${window.name}`
@@ -128,48 +128,48 @@ export class MemoryStore implements Store {
       if (op === 'refund') giveBack(held, cost, at)
       else if (held.used + cost > window.limit) {
         const after = op === 'charge' ? 0 : retryAfter(held, cost, window.limit, now)
-        if (!standing.refused || isLonger(after, standing.retryAfter)) {
+        if (!state.refused || isLonger(after, state.retryAfter)) {
           decide(held, window)
-          standing.retryAfter = after
+          state.retryAfter = after
         }
-        standing.refused = true
+        state.refused = true
       }
       const full = (op === 'refund' ? held.used : held.used + cost) / window.limit
-      if (standing.refused || full <= fullest) continue
+      if (state.refused || full <= fullest) continue
       decide(held, window)
       fullest = full
     }
     return counter
   }
 
-  #slot({ whom, subject, id, limit }: Lease, now: number) {
-    const members = this.#leases.get(keys.concurrent(whom, subject))
+  #slot({ scope, subject, id, limit }: Lease, now: number) {
+    const members = this.#leases.get(keys.concurrent(scope, subject))
     let used = 0
     for (const until of members?.values() ?? []) if (until > now) used++
     return { refused: used >= limit && !members?.has(id), used }
   }
 
-  #write({ op }: Step, { charge, windows, standing, decides }: Counter, now: number): void {
+  #write({ op }: Step, { charge, windows, state, decides }: Counter, now: number): void {
     for (const { key, held } of windows) {
       if (op !== 'refund') add(held, charge.cost)
       this.#rates.set(key, pack(held), now)
     }
-    if (decides) standing.used = decides.used
+    if (decides) state.used = decides.used
   }
 
-  #punish({ by }: Step, { charge, standing }: Counter, now: number): void {
-    const { whom, subject, block } = charge
-    if (!block || !standing.refused || charge.shadow) return
+  #punish({ by }: Step, { charge, state }: Counter, now: number): void {
+    const { scope, subject, block } = charge
+    if (!block || !state.refused || charge.shadow) return
     const reason = blockReason(charge.what)
     this.#blocks.set(
-      keys.block(whom, subject),
-      { whom, subject, reason, since: now, until: now + block, by },
+      keys.block(scope, subject),
+      { scope, subject, reason, since: now, until: now + block, by },
       now,
     )
   }
 
-  #lease({ whom, subject, id }: Lease, now: number): void {
-    const key = keys.concurrent(whom, subject)
+  #lease({ scope, subject, id }: Lease, now: number): void {
+    const key = keys.concurrent(scope, subject)
     const members = this.#leases.get(key) ?? new Map<string, number>()
     for (const [other, until] of members) if (until <= now) members.delete(other)
     members.set(id, now + LEASE)

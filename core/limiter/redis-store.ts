@@ -4,7 +4,7 @@ import { whyAway } from '../redis/connection'
 import { makeKeys } from '../redis/keys'
 import { run } from '../redis/script'
 import { gather, perSubject } from './cluster'
-import { type Answer, type Block, LEASE, type Lease, type Step, type Subject, subjectsOf } from './contract'
+import { type Answer, type Block, type CounterKey, keysOf, LEASE, type Lease, type Step } from './contract'
 import type { Blame, Primary } from './failover'
 import { parseRate } from './rate'
 import { makeCall, readReply, scripts } from './step-script'
@@ -67,14 +67,14 @@ export class RedisStore implements Primary {
 
   async renew(leases: Lease[], now?: number): Promise<void> {
     await this.#each(leases, (batch) => {
-      const keys = batch.map(({ whom, subject }) => this.#names.concurrent(whom, subject))
+      const keys = batch.map(({ scope, subject }) => this.#names.concurrent(scope, subject))
       return run(this.client, scripts.renew, keys, [now ?? '', LEASE, ...batch.map(({ id }) => id)])
     })
   }
 
   async release(leases: Lease[]): Promise<void> {
     await this.#each(leases, (batch) => {
-      const keys = batch.map(({ whom, subject }) => this.#names.concurrent(whom, subject))
+      const keys = batch.map(({ scope, subject }) => this.#names.concurrent(scope, subject))
       return run(
         this.client,
         scripts.release,
@@ -84,8 +84,8 @@ export class RedisStore implements Primary {
     })
   }
 
-  async block({ whom, subject, reason, since, until, by }: Block): Promise<void> {
-    const key = this.#names.block(whom, subject)
+  async block({ scope, subject, reason, since, until, by }: Block): Promise<void> {
+    const key = this.#names.block(scope, subject)
     const both = this.client
       .multi()
       .hset(key, { reason, since, until, by })
@@ -93,18 +93,18 @@ export class RedisStore implements Primary {
     for (const [error] of (await both.exec()) ?? []) if (error) throw error
   }
 
-  async unblock({ whom, subject }: Subject): Promise<void> {
-    await this.client.del(this.#names.block(whom, subject))
+  async unblock({ scope, subject }: CounterKey): Promise<void> {
+    await this.client.del(this.#names.block(scope, subject))
   }
 
-  async reset({ whom, subject }: Subject): Promise<void> {
-    await this.client.del(...WHATS.map((what) => this.#names.rate(whom, subject, what)))
+  async reset({ scope, subject }: CounterKey): Promise<void> {
+    await this.client.del(...WHATS.map((what) => this.#names.rate(scope, subject, what)))
   }
 
   /** Writes where a step failed, to see whether it would succeed now. Rejects while it would not. */
   async probe(step: Step): Promise<void> {
-    const charges = [...step.charges, ...step.leases].map(({ whom, subject }) => ({
-      whom,
+    const charges = [...step.charges, ...step.leases].map(({ scope, subject }) => ({
+      scope,
       subject,
       what: 'probe',
       cost: 1,
@@ -122,7 +122,7 @@ export class RedisStore implements Primary {
 
   async #send(step: Step, now?: number): Promise<Answer> {
     const sent = Date.now()
-    const subjects = subjectsOf(step)
+    const subjects = keysOf(step)
     const known = now === undefined && this.#ahead !== undefined
     const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
     const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
@@ -141,7 +141,7 @@ export class RedisStore implements Primary {
   }
 
   async #undo({ step, answer }: { step: Step; answer: Answer }, now?: number): Promise<void> {
-    const charges = step.charges.filter(({ probe }) => !probe)
+    const charges = step.charges.filter(({ checkOnly }) => !checkOnly)
     await this.#send({ ...step, op: 'refund', charges, leases: [], at: answer.at }, now)
     await this.release(step.leases)
   }

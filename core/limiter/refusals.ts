@@ -1,6 +1,6 @@
 // What was refused, remembered in this process: a flood from one subject costs the store nothing.
 import { makeKeys } from '../redis/keys'
-import { type Charge, type Lease, type Step, type Subject, subjectsOf } from './contract'
+import { type Charge, type CounterKey, keysOf, type Lease, type Step } from './contract'
 import { Lru } from './lru'
 import { printRate } from './rate'
 import type { Refusal } from './result'
@@ -19,9 +19,9 @@ interface Remembered {
 const keys = makeKeys('')
 
 const nameOf = (refusal: Refusal): string => {
-  if (refusal.kind === 'block') return keys.block(refusal.whom, refusal.subject)
-  if (refusal.kind === 'concurrency') return keys.concurrent(refusal.whom, refusal.subject)
-  return keys.rate(refusal.whom, refusal.subject, refusal.charge.what)
+  if (refusal.kind === 'block') return keys.block(refusal.scope, refusal.subject)
+  if (refusal.kind === 'concurrency') return keys.concurrent(refusal.scope, refusal.subject)
+  return keys.rate(refusal.scope, refusal.subject, refusal.charge.what)
 }
 
 export class Refusals {
@@ -42,8 +42,8 @@ export class Refusals {
   find(step: Step): Refusal[] {
     if (!this.#lru.size) return []
     const now = this.clock()
-    const subjects = subjectsOf(step).map(({ whom, subject }) => keys.block(whom, subject))
-    const slots = step.leases.map(({ whom, subject }) => keys.concurrent(whom, subject))
+    const subjects = keysOf(step).map(({ scope, subject }) => keys.block(scope, subject))
+    const slots = step.leases.map(({ scope, subject }) => keys.concurrent(scope, subject))
     const found = [...subjects, ...slots].flatMap((name) => {
       const known = this.#lru.get(name, now)
       return known ? [{ ...known.refusal, retryAfter: known.back - now }] : []
@@ -52,14 +52,14 @@ export class Refusals {
   }
 
   /** A slot came free here. */
-  freed({ whom, subject }: Lease): void {
-    this.#lru.delete(keys.concurrent(whom, subject))
+  freed({ scope, subject }: Lease): void {
+    this.#lru.delete(keys.concurrent(scope, subject))
   }
 
   /** For `unblock` and `reset`: all of a subject. */
-  forget({ whom, subject }: Subject): void {
-    this.#lru.delete(keys.block(whom, subject))
-    const prefix = keys.rate(whom, subject, '')
+  forget({ scope, subject }: CounterKey): void {
+    this.#lru.delete(keys.block(scope, subject))
+    const prefix = keys.rate(scope, subject, '')
     for (const name of this.#lru.keys()) if (name.startsWith(prefix)) this.#lru.delete(name)
   }
 
@@ -69,9 +69,9 @@ export class Refusals {
   }
 
   #findRate(charge: Charge, now: number): Refusal[] {
-    const { whom, subject, what, cost, limit, shadow } = charge
+    const { scope, subject, what, cost, limit, shadow } = charge
     if (shadow || !limit.windows.length) return []
-    const known = this.#lru.get(keys.rate(whom, subject, what), now)
+    const known = this.#lru.get(keys.rate(scope, subject, what), now)
     if (known?.refusal.kind !== 'rate') return []
     const { refusal } = known
     // A smaller cost might fit, and another limit might not refuse.

@@ -3,15 +3,15 @@ import {
   type Answer,
   type Block,
   type Charge,
+  type CounterState,
   type Lease,
   NEVER,
   type Source,
-  type Standing,
   type Step,
 } from './contract'
 
 interface Refused {
-  whom: string
+  scope: string
   subject: string
   /** ms until it may come back; Infinity: never with this cost. */
   retryAfter: number
@@ -19,16 +19,16 @@ interface Refused {
 
 /** Why a step was refused. */
 export type Refusal =
-  | (Refused & { kind: 'rate'; charge: Charge; standing: Standing })
+  | (Refused & { kind: 'rate'; charge: Charge; state: CounterState })
   | (Refused & { kind: 'concurrency'; lease: Lease; used: number })
   | (Refused & { kind: 'block'; block: Block })
 
-export interface Verdict {
+export interface CheckResult {
   allowed: boolean
   /** Empty if allowed. A block comes first, then the rest, the longest wait first. */
   refusals: Refusal[]
   /** How each charge stands, in their order, shadow charges too. Empty if remembered. */
-  standings: Standing[]
+  states: CounterState[]
   /** How many leases each slot has, in the order of the leases. Empty if remembered. */
   slots: { used: number }[]
   /** Who counted; `remembered`: refused by this process' own memory of an earlier refusal. */
@@ -41,40 +41,40 @@ export interface Verdict {
 /** A slot may come free at any time; so long, in ms, a client is asked to wait, and is refused without asking. */
 const SLOT_WAIT = 1000
 
-function refusalsOf(step: Step, { standings, slots, blocks, at }: Answer): Refusal[] {
+function refusalsOf(step: Step, { states, slots, blocks, at }: Answer): Refusal[] {
   const refusals: Refusal[] = blocks.map((block) => ({
     kind: 'block',
-    whom: block.whom,
+    scope: block.scope,
     subject: block.subject,
     block,
     retryAfter: block.until - at,
   }))
   for (const [i, charge] of step.charges.entries()) {
-    const standing = standings[i]
-    if (!standing?.refused || charge.shadow) continue
-    const { whom, subject } = charge
-    const retryAfter = standing.retryAfter === NEVER ? Number.POSITIVE_INFINITY : standing.retryAfter
-    refusals.push({ kind: 'rate', whom, subject, charge, standing, retryAfter })
+    const state = states[i]
+    if (!state?.refused || charge.shadow) continue
+    const { scope, subject } = charge
+    const retryAfter = state.retryAfter === NEVER ? Number.POSITIVE_INFINITY : state.retryAfter
+    refusals.push({ kind: 'rate', scope, subject, charge, state, retryAfter })
   }
   for (const [i, lease] of step.leases.entries()) {
     const slot = slots[i]
     if (!slot?.refused) continue
-    const { whom, subject } = lease
-    refusals.push({ kind: 'concurrency', whom, subject, lease, used: slot.used, retryAfter: SLOT_WAIT })
+    const { scope, subject } = lease
+    refusals.push({ kind: 'concurrency', scope, subject, lease, used: slot.used, retryAfter: SLOT_WAIT })
   }
   const rank = ({ kind }: Refusal) => (kind === 'block' ? 0 : 1)
   return refusals.sort((a, b) => rank(a) - rank(b) || (a.retryAfter < b.retryAfter ? 1 : -1))
 }
 
-export function verdictOf(step: Step, answer: Answer): Verdict {
-  const { allowed, at, standings, slots, source } = answer
+export function resultOf(step: Step, answer: Answer): CheckResult {
+  const { allowed, at, states, slots, source } = answer
   return {
     allowed,
     refusals: allowed ? [] : refusalsOf(step, answer),
-    standings,
+    states,
     slots,
     source,
-    charged: allowed ? step.charges.filter(({ probe }) => step.op === 'charge' || !probe) : [],
+    charged: allowed ? step.charges.filter(({ checkOnly }) => step.op === 'charge' || !checkOnly) : [],
     at,
   }
 }

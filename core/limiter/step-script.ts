@@ -1,7 +1,7 @@
 // A step as the arguments of step.lua, and its reply as an answer.
 import type { Keys } from '../redis/keys'
 import { loadScript } from '../redis/script'
-import { type Answer, type Block, LEASE, type Standing, type Step, type Subject } from './contract'
+import { type Answer, type Block, type CounterKey, type CounterState, LEASE, type Step } from './contract'
 import type { Rate } from './rate'
 
 /** The Lua scripts of the limiter. */
@@ -33,21 +33,21 @@ function writeWindows(limit: Rate): string {
 export function makeCall(
   names: Keys,
   step: Step,
-  subjects: Subject[],
+  subjects: CounterKey[],
   now?: number,
   deadline?: number,
 ): Call {
   const { op, by, at = 0 } = step
-  const keys = subjects.map(({ whom, subject }) => names.block(whom, subject))
+  const keys = subjects.map(({ scope, subject }) => names.block(scope, subject))
   const charges: string[] = []
-  for (const { whom, subject, what, cost, limit, shadow, probe, block = 0 } of step.charges) {
+  for (const { scope, subject, what, cost, limit, shadow, checkOnly, block = 0 } of step.charges) {
     // For a block of its subject the block key is enough.
     if (!limit.windows.length) continue
-    keys.push(names.rate(whom, subject, what))
-    charges.push(`[${(shadow ? 1 : 0) + (probe ? 2 : 0)},${cost},${block},${writeWindows(limit)}]`)
+    keys.push(names.rate(scope, subject, what))
+    charges.push(`[${(shadow ? 1 : 0) + (checkOnly ? 2 : 0)},${cost},${block},${writeWindows(limit)}]`)
   }
-  const leases = step.leases.map(({ whom, subject, limit, id }) => {
-    keys.push(names.concurrent(whom, subject))
+  const leases = step.leases.map(({ scope, subject, limit, id }) => {
+    keys.push(names.concurrent(scope, subject))
     return `[${limit},${JSON.stringify(id)}]`
   })
   const head = `"${op}",${now ?? false},${deadline ?? false},${JSON.stringify(by)},${at},${LEASE}`
@@ -55,7 +55,7 @@ export function makeCall(
 }
 
 /** step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. */
-export function readReply(step: Step, subjects: Subject[], reply: unknown): Answer | undefined {
+export function readReply(step: Step, subjects: CounterKey[], reply: unknown): Answer | undefined {
   if (!Array.isArray(reply)) throw new Error('the script answered with something else')
   if (reply.length === 1) return undefined
   let i = 0
@@ -64,7 +64,7 @@ export function readReply(step: Step, subjects: Subject[], reply: unknown): Answ
   const at = number()
   const allowed = number() === 1
   const found = number()
-  const standings = step.charges.map(({ limit: { windows } }): Standing => {
+  const states = step.charges.map(({ limit: { windows } }): CounterState => {
     if (!windows.length) return { refused: false, window: '', used: 0, limit: 0, retryAfter: 0 }
     const decides = number()
     const { name = '', limit = 0 } = windows[Math.abs(decides) - 1] ?? {}
@@ -73,8 +73,8 @@ export function readReply(step: Step, subjects: Subject[], reply: unknown): Answ
   const slots = step.leases.map(() => ({ refused: number() === 1, used: number() }))
   const blocks: Block[] = []
   while (blocks.length < found) {
-    const { whom = '', subject = '' } = subjects[number() - 1] ?? {}
-    blocks.push({ whom, subject, until: number(), reason: text(), since: number(), by: text() })
+    const { scope = '', subject = '' } = subjects[number() - 1] ?? {}
+    blocks.push({ scope, subject, until: number(), reason: text(), since: number(), by: text() })
   }
-  return { allowed, at, standings, slots, blocks, source: 'redis' }
+  return { allowed, at, states, slots, blocks, source: 'redis' }
 }

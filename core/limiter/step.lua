@@ -1,9 +1,9 @@
 -- step.lua: checks and charges all that one SMTP command touches, all or nothing.
 -- KEYS    the block keys, then the rate key of each charge, then the lease key of each lease
 -- ARGV    one JSON array (each argument costs the client more than it costs Lua to read it here):
---         op (check, charge, refund, peek), now (unix ms, false = the server's clock), deadline (unix ms by the
+--         op (check, charge, refund, dry-run), now (unix ms, false = the server's clock), deadline (unix ms by the
 --         server's clock, false = none), by (who sets blocks), at (unix ms, refund: when it was charged), lease (ms),
---         for each charge [flags (1 shadow, 2 probe), cost, block (ms, 0 = none), for each window [name, ms, limit]],
+--         for each charge [flags (1 shadow, 2 check only), cost, block (ms, 0 = none), for each window [name, ms, limit]],
 --         for each lease [limit, member]
 -- Returns {now}: later than the deadline, nothing was done. Else {now, allowed, number of blocks;
 --         for each charge: index of the window that decides (negative if refused), used, retry after (ms, -1 = never);
@@ -17,7 +17,7 @@
 local floor, match, gmatch, rep, concat, call = math.floor, string.match, string.gmatch, string.rep, table.concat, redis.call
 local PARTS = 10
 local op, now, deadline, by, at, lease, charges, leases = unpack(cjson.decode(ARGV[1]))
-local check, peek, refund = op == 'check', op == 'peek', op == 'refund'
+local check, dry_run, refund = op == 'check', op == 'dry-run', op == 'refund'
 local blocks = #KEYS - #charges - #leases
 if not now then
   local time = call('TIME')
@@ -90,7 +90,7 @@ local writes, longest, needed, over = {}, {}, {}, {}
 for i = 1, #charges do
   local charge, key = charges[i], KEYS[blocks + i]
   local flags, cost, windows = charge[1], charge[2], charge[4]
-  local shadow, write = flags == 1 or flags == 3, not (peek or check and flags >= 2) and {}
+  local shadow, write = flags == 1 or flags == 3, not (dry_run or check and flags >= 2) and {}
   local ttl, refused, decides, held, wait, fullest = 0, false, 0, 0, 0, -1
   for j = 1, #windows do
     local window = windows[j]
@@ -137,13 +137,13 @@ for i = 1, #leases do
   answer[n + 1], answer[n + 2] = refused and 1 or 0, used
 end
 
-if not (check or peek) then allowed = true end
+if not (check or dry_run) then allowed = true end
 if not allowed then answer[2] = 0 end
 answer[3] = #found
 for _, block in ipairs(found) do
   for _, value in ipairs(block) do answer[#answer + 1] = value end
 end
-if peek then return answer end
+if dry_run then return answer end
 
 -- 4. Writing
 -- Each write makes sure of the TTL. PTTL first: it is cheaper, and a limit with shorter windows on the same counter

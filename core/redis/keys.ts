@@ -31,16 +31,16 @@ export function encodeSubject(subject: string): string {
 const dashed = memo((words) => words.replaceAll(' ', '-'))
 // The steps of one session, and those of clients that come again, name the same subjects.
 const encoded = memo(encodeSubject)
-const tag = (whom: string, subject: string): string => `{${dashed(whom)}:${encoded(subject)}}`
+const tag = (scope: string, subject: string): string => `{${dashed(scope)}:${encoded(subject)}}`
 const day = (date: Date): string => date.toISOString().slice(0, 10)
 
 export interface Keys {
   /** Hash: for each window (as `1h`) `1h.used`, `1h.limit`, `1h.parts`; `refused`, `last`. */
-  rate(whom: string, subject: string, what: string): string
+  rate(scope: string, subject: string, what: string): string
   /** Sorted set: one member a connection, scored by when its lease ends (unix ms). */
-  concurrent(whom: string, subject: string): string
+  concurrent(scope: string, subject: string): string
   /** Hash: `reason`, `since`, `until`, `by`. */
-  block(whom: string, subject: string): string
+  block(scope: string, subject: string): string
   /** Hash: `state`, `asked`, `reply`. */
   recipient(address: string): string
   /** Hash: the keys of a domains.ini section, written by the operator. */
@@ -59,9 +59,9 @@ export interface Keys {
 export function makeKeys(prefix: string): Keys {
   if (/[{}]/.test(prefix)) throw new ValueError('has a brace, allowed: anything without { and }', prefix)
   return {
-    rate: (whom, subject, what) => `${prefix}rate:${tag(whom, subject)}:${dashed(what)}`,
-    concurrent: (whom, subject) => `${prefix}concurrent:${tag(whom, subject)}`,
-    block: (whom, subject) => `${prefix}block:${tag(whom, subject)}`,
+    rate: (scope, subject, what) => `${prefix}rate:${tag(scope, subject)}:${dashed(what)}`,
+    concurrent: (scope, subject) => `${prefix}concurrent:${tag(scope, subject)}`,
+    block: (scope, subject) => `${prefix}block:${tag(scope, subject)}`,
     recipient: (address) => `${prefix}recipient:{${encodeSubject(address)}}`,
     domain: (name) => `${prefix}domain:${encodeSubject(name)}`,
     stats: (date) => `${prefix}stats:${day(date)}`,

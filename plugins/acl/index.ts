@@ -40,7 +40,7 @@ export const reject = guarded(function (this, next, connection) {
   const decision = judgeConnection(classification, connection.remote.ip)
   if (!decision) return next()
   const record = answer(this, next, connection, decision)
-  rememberRefused(this, connection, { spoken: record, wait: REJECTED_FOR, say: () => decision })
+  rememberRefused(this, connection, { spoken: record, wait: REJECTED_FOR, reply: () => decision })
 })
 
 /** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */

@@ -6,7 +6,7 @@ import type { ConfigError, IniSection } from '../../core/ini/parse'
 import type { Reading } from '../../core/ini/reading'
 import { parseRate, type Rate, unlimited } from '../../core/limiter/rate'
 import { addressExceptions, type Exception, type Exceptions, nameExceptions } from './exceptions'
-import { ipOf, type Whom } from './subjects'
+import { ipOf, type Scope } from './subjects'
 
 export const FILE = 'limits.ini'
 
@@ -22,17 +22,17 @@ const PAIRS = {
   'failed logins': ['ip', 'network', 'user'],
   'refused recipients': ['ip', 'network'],
   errors: ['connection'],
-} as const satisfies Record<string, readonly Whom[]>
+} as const satisfies Record<string, readonly Scope[]>
 
 export type What = keyof typeof PAIRS
 
 const OPTIONS = ['limit', 'action', 'block']
-const STRANGERS_CHOOSE: Whom[] = ['sender', 'sender domain', 'recipient', 'recipient domain']
-const WITHOUT_SUBJECT: Whom[] = ['message', 'connection']
+const STRANGERS_CHOOSE: Scope[] = ['sender', 'sender domain', 'recipient', 'recipient domain']
+const WITHOUT_SUBJECT: Scope[] = ['message', 'connection']
 
 export interface Limit {
   what: What
-  whom: Whom
+  scope: Scope
   section: string
   rate: Rate
   action: 'defer' | 'reject' | 'shadow'
@@ -45,14 +45,14 @@ export interface LimitsConfig {
   /** By section: `recipients per ip`. */
   limits: Map<string, Limit>
   /** The same, as each step looks for them. */
-  perWhom: Partial<Record<Whom, Map<What, Limit>>>
+  perScope: Partial<Record<Scope, Map<What, Limit>>>
   ipv6Prefix: number
   exemptRelay: boolean
 }
 
-const SECTIONS = new Map<string, { what: What; whom: Whom }>(
+const SECTIONS = new Map<string, { what: What; scope: Scope }>(
   (Object.keys(PAIRS) as What[]).flatMap((what) =>
-    PAIRS[what].map((whom) => [`${what} per ${whom}`, { what, whom }] as const),
+    PAIRS[what].map((scope) => [`${what} per ${scope}`, { what, scope }] as const),
   ),
 )
 
@@ -60,7 +60,7 @@ export function readLimits({ sections, errors }: Reading): LimitsConfig {
   const main = fieldsOf(FILE, sections, 'main', errors)
   const config: LimitsConfig = {
     limits: new Map(),
-    perWhom: {},
+    perScope: {},
     ipv6Prefix: main.read('ipv6_prefix', 64, readIpv6Prefix),
     exemptRelay: main.flag('exempt_relay', true),
   }
@@ -74,11 +74,11 @@ export function readLimits({ sections, errors }: Reading): LimitsConfig {
   return config
 }
 
-function add({ limits, perWhom }: LimitsConfig, limit: Limit): void {
-  const { section, what, whom } = limit
+function add({ limits, perScope }: LimitsConfig, limit: Limit): void {
+  const { section, what, scope } = limit
   limits.set(section, limit)
-  const those = perWhom[whom] ?? new Map<What, Limit>()
-  perWhom[whom] = those.set(what, limit)
+  const those = perScope[scope] ?? new Map<What, Limit>()
+  perScope[scope] = those.set(what, limit)
 }
 
 function readIpv6Prefix(text: string): number {
@@ -101,47 +101,47 @@ function noPair(name: string): string {
 
 function readLimit(
   section: IniSection,
-  { what, whom }: { what: What; whom: Whom },
+  { what, scope }: { what: What; scope: Scope },
   ipv6Prefix: number,
   errors: ConfigError[],
 ): Limit {
   const fields = new Fields(FILE, section, errors)
   const wrong = (key: string, text: string) => fields.wrong(key, text)
-  if (!fields.has('limit')) wrong('limit', `is missing; write limit = ${exampleOf(what, whom)}`)
-  const rate = fields.read('limit', unlimited, (text) => readRate(text, what, whom))
+  if (!fields.has('limit')) wrong('limit', `is missing; write limit = ${exampleOf(what, scope)}`)
+  const rate = fields.read('limit', unlimited, (text) => readRate(text, what, scope))
   const action = fields.choice('action', 'defer', ['defer', 'reject', 'shadow'])
   const block = fields.duration('block', 0)
-  if (STRANGERS_CHOOSE.includes(whom)) {
-    const why = `is not possible per ${whom}: strangers choose that name, and could shut others out`
+  if (STRANGERS_CHOOSE.includes(scope)) {
+    const why = `is not possible per ${scope}: strangers choose that name, and could shut others out`
     if (action === 'reject') wrong('action', `reject ${why}; allowed are defer and shadow`)
     if (block) wrong('block', why)
   }
-  if (block && WITHOUT_SUBJECT.includes(whom))
-    wrong('block', `is not possible per ${whom}, which ends by itself`)
-  const exceptions = readExceptions(section, fields, (text) => readRate(text, what, whom))
+  if (block && WITHOUT_SUBJECT.includes(scope))
+    wrong('block', `is not possible per ${scope}, which ends by itself`)
+  const exceptions = readExceptions(section, fields, (text) => readRate(text, what, scope))
   const find = (): Exceptions => {
-    if (whom === 'ip' || whom === 'network')
+    if (scope === 'ip' || scope === 'network')
       return addressExceptions(exceptions, (ip) => ipOf(ip, ipv6Prefix), wrong)
-    if (!WITHOUT_SUBJECT.includes(whom)) return nameExceptions(whom, exceptions, wrong)
-    for (const { key } of exceptions) wrong(key, `is not possible per ${whom}; known: ${OPTIONS.join(', ')}`)
+    if (!WITHOUT_SUBJECT.includes(scope)) return nameExceptions(scope, exceptions, wrong)
+    for (const { key } of exceptions) wrong(key, `is not possible per ${scope}; known: ${OPTIONS.join(', ')}`)
     return () => undefined
   }
-  return { what, whom, section: section.name, rate, action, block, exceptions: find() }
+  return { what, scope, section: section.name, rate, action, block, exceptions: find() }
 }
 
-const hasWindows = (what: What, whom: Whom): boolean =>
-  what !== 'concurrent connections' && whom !== 'message' && whom !== 'connection'
+const hasWindows = (what: What, scope: Scope): boolean =>
+  what !== 'concurrent connections' && scope !== 'message' && scope !== 'connection'
 
-function exampleOf(what: What, whom: Whom): string {
-  if (!hasWindows(what, whom)) return '20'
+function exampleOf(what: What, scope: Scope): string {
+  if (!hasWindows(what, scope)) return '20'
   return what === 'bytes' ? '500M/1h' : '30/1m, 300/1h'
 }
 
-function readRate(text: string, what: What, whom: Whom): Rate {
+function readRate(text: string, what: What, scope: Scope): Rate {
   const rate = parseRate(text)
-  const write = `write ${exampleOf(what, whom)} or unlimited`
-  if (rate.most !== undefined && hasWindows(what, whom)) throw new Error(`"${text}" has no window; ${write}`)
-  if (rate.windows.length && !hasWindows(what, whom)) throw new Error(`"${text}" has a window; ${write}`)
+  const write = `write ${exampleOf(what, scope)} or unlimited`
+  if (rate.most !== undefined && hasWindows(what, scope)) throw new Error(`"${text}" has no window; ${write}`)
+  if (rate.windows.length && !hasWindows(what, scope)) throw new Error(`"${text}" has a window; ${write}`)
   return rate
 }
 

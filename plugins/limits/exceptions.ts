@@ -6,7 +6,7 @@ import type { Ip } from '../../core/net/ip'
 import { PrefixTableBuilder } from '../../core/net/prefix-table'
 import type { Range } from '../../core/net/range'
 import { parsePrefix } from '../../core/net/range'
-import type { Who, Whom } from './subjects'
+import type { CounterOwner, Scope } from './subjects'
 
 export interface Exception {
   /** As it stands in the file. */
@@ -20,7 +20,7 @@ export interface Ruling extends Exception {
 }
 
 /** Finds the exception that holds for someone. */
-export type Exceptions = (who: Who) => Ruling | undefined
+export type Exceptions = (who: CounterOwner) => Ruling | undefined
 
 const NONE: Exceptions = () => undefined
 
@@ -41,7 +41,11 @@ const covers = (outer: Range, inner: Range): boolean =>
  * For ip and network. An exception smaller than what is counted together (one address of a network) takes its
  * addresses out of that count, or two limits would share a counter: they are counted by themselves.
  */
-export function addressExceptions(written: Exception[], ipOf: (ip: string) => Who, wrong: Wrong): Exceptions {
+export function addressExceptions(
+  written: Exception[],
+  ipOf: (ip: string) => CounterOwner,
+  wrong: Wrong,
+): Exceptions {
   const parsed: { exception: Exception; range: Range }[] = []
   const builder = new PrefixTableBuilder((one, two) =>
     wrong(parsed[two]!.exception.key, `has the same addresses as ${parsed[one]!.exception.key}`),
@@ -63,7 +67,7 @@ export function addressExceptions(written: Exception[], ipOf: (ip: string) => Wh
 }
 
 /** For users, addresses and domains: the address decides, then the domain, then the longest `.suffix`. */
-export function nameExceptions(whom: Whom, written: Exception[], wrong: Wrong): Exceptions {
+export function nameExceptions(scope: Scope, written: Exception[], wrong: Wrong): Exceptions {
   const names = new Map<string, Exception>()
   const domains = new Map<string, Exception>()
   const add = (map: Map<string, Exception>, name: string, exception: Exception) => {
@@ -72,14 +76,14 @@ export function nameExceptions(whom: Whom, written: Exception[], wrong: Wrong): 
     map.set(name, exception)
   }
   for (const exception of written) {
-    const form = attempt(exception.key, (key) => readName(whom, key), wrong)
+    const form = attempt(exception.key, (key) => readName(scope, key), wrong)
     if (form?.name !== undefined) add(names, form.name, exception)
     if (form?.domain !== undefined) add(domains, form.domain, exception)
   }
   if (!names.size && !domains.size) return NONE
   return ({ subject }) => {
     const at = subject.lastIndexOf('@')
-    const isDomain = whom.endsWith('domain')
+    const isDomain = scope.endsWith('domain')
     const exact = isDomain ? undefined : names.get(subject)
     const found =
       exact ??
@@ -97,14 +101,14 @@ function closestDomain(domains: Map<string, Exception>, domain: string): Excepti
 }
 
 /** What a key stands for. Throws an Error that says why it stands for nothing. */
-function readName(whom: Whom, key: string): { name?: string; domain?: string } {
-  const isDomain = whom.endsWith('domain')
+function readName(scope: Scope, key: string): { name?: string; domain?: string } {
+  const isDomain = scope.endsWith('domain')
   if (key.includes('@')) {
     if (isDomain) throw new Error('is an address, allowed are a domain and .subdomain')
     return { name: normalAddress(key) }
   }
   if (key.startsWith('.')) return { domain: `.${normalDomain(key.slice(1))}` }
-  if (whom !== 'user') {
+  if (scope !== 'user') {
     // A word without a dot is more likely a key spelled wrong.
     if (key.includes('.')) return { domain: normalDomain(key) }
     throw new Error(`is not ${isDomain ? 'a domain' : 'an address, a domain'} or .subdomain`)

@@ -10,7 +10,9 @@ import { runtime } from './hooks/runtime'
 
 export { auth } from './hooks/auth'
 export { count_connection, disconnect } from './hooks/connect'
-export { count_bytes, count_message, count_recipient, reset, shut } from './hooks/rcpt'
+export { count_bytes, reset } from './hooks/data'
+export { count_message } from './hooks/mail'
+export { count_recipient, shut } from './hooks/rcpt'
 
 export function register(this: Plugin): void {
   prepare(this)

@@ -6,7 +6,7 @@ import { formatIp, lastOf, networkOf, parseIp } from '../../core/net/ip'
 import type { Range } from '../../core/net/range'
 import type { Mailbox, Party } from '../../core/party'
 
-export type Whom =
+export type Scope =
   | 'ip'
   | 'network'
   | 'user'
@@ -18,8 +18,8 @@ export type Whom =
   | 'connection'
 
 /** Someone who is counted. */
-export interface Who {
-  whom: Whom
+export interface CounterOwner {
+  scope: Scope
   subject: string
   /** ip and network: the client, and the addresses that are counted together. */
   ip?: string
@@ -43,13 +43,13 @@ function subnetOf(ip: string, v4: number, v6: number): { subject: string; range?
 }
 
 // A session asks for its client at every step. One memory for each length of prefix: a new configuration may have another.
-const ips = new Map<number, (ip: string) => Who>()
+const ips = new Map<number, (ip: string) => CounterOwner>()
 
 /** `203.0.113.9`, `2001:db8:1:2::/64`. */
-export function ipOf(ip: string, ipv6Prefix: number): Who {
+export function ipOf(ip: string, ipv6Prefix: number): CounterOwner {
   let find = ips.get(ipv6Prefix)
   if (!find) {
-    find = memo((text) => ({ whom: 'ip', ...subnetOf(text, 32, ipv6Prefix), ip: text }))
+    find = memo((text) => ({ scope: 'ip', ...subnetOf(text, 32, ipv6Prefix), ip: text }))
     ips.set(ipv6Prefix, find)
   }
   return find(ip)
@@ -57,7 +57,7 @@ export function ipOf(ip: string, ipv6Prefix: number): Who {
 
 /** `203.0.113.0/24`, `2001:db8:1::/48`. */
 export const networkOfClient = memo(
-  (ip): Who => ({ whom: 'network', ...subnetOf(ip, V4_NETWORK, V6_NETWORK), ip }),
+  (ip): CounterOwner => ({ scope: 'network', ...subnetOf(ip, V4_NETWORK, V6_NETWORK), ip }),
 )
 
 /** The name under which a host is counted; of what is no domain name (an address literal), as it stands. */
@@ -71,32 +71,32 @@ const mailboxName = (local: string, host: string): string =>
  * MAIL FROM and its domain, where they can be believed. Of the null sender, and where anybody could have written the
  * name, nobody but the client is to blame: its address is counted in the sender's place.
  */
-export function sendersOf({ sender, mayRelay, senderSpf, ip }: Party, ipv6Prefix: number): Who[] {
+export function sendersOf({ sender, mayRelay, senderSpf, ip }: Party, ipv6Prefix: number): CounterOwner[] {
   const believed = mayRelay || senderSpf === 'pass'
   const host = sender && believed && sender.user !== '' ? domainOf(sender.host) : undefined
   if (sender && host) {
     return [
-      { whom: 'sender', subject: mailboxName(sender.user, host) },
-      { whom: 'sender domain', subject: host },
+      { scope: 'sender', subject: mailboxName(sender.user, host) },
+      { scope: 'sender domain', subject: host },
     ]
   }
   const { subject } = ipOf(ip, ipv6Prefix)
   return [
-    { whom: 'sender', subject },
-    { whom: 'sender domain', subject },
+    { scope: 'sender', subject },
+    { scope: 'sender domain', subject },
   ]
 }
 
 /** <postmaster> has no domain. */
-export function recipientsOf({ user, host }: Mailbox): Who[] {
+export function recipientsOf({ user, host }: Mailbox): CounterOwner[] {
   const domain = hostName(host)
-  const who: Who = { whom: 'recipient', subject: mailboxName(user, domain) }
+  const who: CounterOwner = { scope: 'recipient', subject: mailboxName(user, domain) }
   return domain === '' ? [who] : [who, recipientDomain(domain)]
 }
 
-export const recipientDomain = (host: string): Who => ({
-  whom: 'recipient domain',
+export const recipientDomain = (host: string): CounterOwner => ({
+  scope: 'recipient domain',
   subject: hostName(host),
 })
 
-export const userOf = (user: string): Who => ({ whom: 'user', subject: user.toLowerCase() })
+export const userOf = (user: string): CounterOwner => ({ scope: 'user', subject: user.toLowerCase() })

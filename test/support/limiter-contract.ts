@@ -9,7 +9,7 @@ export const START = 1_800_000_000_000
 
 export const charge = (limit: string, more: Partial<Charge> = {}): Charge => ({
   what: 'messages',
-  whom: 'ip',
+  scope: 'ip',
   subject: '203.0.113.9',
   cost: 1,
   limit: parseRate(limit),
@@ -17,7 +17,7 @@ export const charge = (limit: string, more: Partial<Charge> = {}): Charge => ({
 })
 
 export const lease = (id: string, limit: number, more: Partial<Lease> = {}): Lease => ({
-  whom: 'ip',
+  scope: 'ip',
   subject: '203.0.113.9',
   id: `host/1/${id}`,
   limit,
@@ -43,19 +43,17 @@ export function testStore(name: string, make: () => Promise<Store>): void {
 
   it('lets exactly the limit through and says when the next one may come', async (store) => {
     for (let used = 1; used <= 3; used++) {
-      const { allowed, at, standings, slots, blocks } = await check(store, 100, charge('3/1m'))
+      const { allowed, at, states, slots, blocks } = await check(store, 100, charge('3/1m'))
       assert.deepEqual(
         { allowed, at, slots, blocks },
         { allowed: true, at: START + 100, slots: [], blocks: [] },
       )
-      assert.deepEqual(standings, [{ refused: false, used, limit: 3, window: '1m', retryAfter: 0 }])
+      assert.deepEqual(states, [{ refused: false, used, limit: 3, window: '1m', retryAfter: 0 }])
     }
-    const { allowed, standings } = await check(store, 500, charge('3/1m'))
+    const { allowed, states } = await check(store, 500, charge('3/1m'))
     assert.equal(allowed, false)
     // The part they were charged in lasts 6 s, and leaves the window after ten more.
-    assert.deepEqual(standings, [
-      { refused: true, used: 3, limit: 3, window: '1m', retryAfter: 66_000 - 500 },
-    ])
+    assert.deepEqual(states, [{ refused: true, used: 3, limit: 3, window: '1m', retryAfter: 66_000 - 500 }])
     assert.equal((await check(store, 65_999, charge('3/1m'))).allowed, false)
     assert.equal((await check(store, 66_000, charge('3/1m'))).allowed, true)
   })
@@ -64,7 +62,7 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     await check(store, 0, charge('10/1m', { cost: 4 }))
     await check(store, 12_000, charge('10/1m', { cost: 6 }))
     const after = async (cost: number) =>
-      (await check(store, 20_000, charge('10/1m', { cost }))).standings[0]?.retryAfter
+      (await check(store, 20_000, charge('10/1m', { cost }))).states[0]?.retryAfter
     assert.deepEqual(
       [await after(4), await after(5), await after(10), await after(11)],
       [46_000, 58_000, 58_000, -1],
@@ -73,28 +71,24 @@ export function testStore(name: string, make: () => Promise<Store>): void {
   })
 
   it('refuses a first request that costs more than the whole limit, for ever', async (store) => {
-    const { allowed, standings } = await check(
-      store,
-      0,
-      charge('1000/1h', { what: 'bytes', cost: 5_000_000 }),
-    )
+    const { allowed, states } = await check(store, 0, charge('1000/1h', { what: 'bytes', cost: 5_000_000 }))
     assert.equal(allowed, false)
-    assert.deepEqual(standings, [{ refused: true, used: 0, limit: 1000, window: '1h', retryAfter: -1 }])
+    assert.deepEqual(states, [{ refused: true, used: 0, limit: 1000, window: '1h', retryAfter: -1 }])
   })
 
   it('counts bytes exactly, beyond 32 bits', async (store) => {
     const bytes = (cost: number) => charge('50G/1d', { what: 'bytes', cost })
     await check(store, 0, bytes(50 * 2 ** 30 - 5_000_001))
     assert.equal((await check(store, 9_000_000, bytes(5_000_002))).allowed, false)
-    const { allowed, standings } = await check(store, 9_000_001, bytes(5_000_001))
-    assert.deepEqual([allowed, standings[0]?.used], [true, 50 * 2 ** 30])
+    const { allowed, states } = await check(store, 9_000_001, bytes(5_000_001))
+    assert.deepEqual([allowed, states[0]?.used], [true, 50 * 2 ** 30])
   })
 
   it('holds all windows of a limit and names the one that takes longest', async (store) => {
     const limit = '2/1m, 3/1h'
     await check(store, 0, charge(limit))
     await check(store, 0, charge(limit))
-    assert.deepEqual((await check(store, 0, charge(limit))).standings[0], {
+    assert.deepEqual((await check(store, 0, charge(limit))).states[0], {
       refused: true,
       used: 2,
       limit: 2,
@@ -102,7 +96,7 @@ export function testStore(name: string, make: () => Promise<Store>): void {
       retryAfter: 66_000,
     })
     await check(store, 66_000, charge(limit))
-    assert.deepEqual((await check(store, 67_000, charge(limit))).standings[0], {
+    assert.deepEqual((await check(store, 67_000, charge(limit))).states[0], {
       refused: true,
       used: 3,
       limit: 3,
@@ -112,14 +106,14 @@ export function testStore(name: string, make: () => Promise<Store>): void {
   })
 
   it('charges nothing anywhere when one counter refuses', async (store) => {
-    const user = charge('2/1m', { whom: 'user', subject: 'bob' })
+    const user = charge('2/1m', { scope: 'user', subject: 'bob' })
     const ip = charge('9/1m')
     const shadow = charge('9/1m', { what: 'recipients', shadow: true })
     await check(store, 0, user)
     await check(store, 0, user)
-    const { allowed, standings } = await check(store, 0, ip, user, shadow)
-    assert.deepEqual([allowed, ...standings.map(({ used }) => used)], [false, 0, 2, 0])
-    const { standings: after } = await store.step(step([ip, user, shadow], { op: 'peek' }), START)
+    const { allowed, states } = await check(store, 0, ip, user, shadow)
+    assert.deepEqual([allowed, ...states.map(({ used }) => used)], [false, 0, 2, 0])
+    const { states: after } = await store.step(step([ip, user, shadow], { op: 'dry-run' }), START)
     assert.deepEqual(
       after.map(({ used, refused }) => [used, refused]),
       [
@@ -132,15 +126,15 @@ export function testStore(name: string, make: () => Promise<Store>): void {
 
   it('counts and reports a shadow charge, which never refuses', async (store) => {
     for (const refused of [false, true, true]) {
-      const { allowed, standings } = await check(store, 0, charge('1/1m', { shadow: true, block: 1000 }))
-      assert.deepEqual([allowed, standings[0]?.refused], [true, refused])
+      const { allowed, states } = await check(store, 0, charge('1/1m', { shadow: true, block: 1000 }))
+      assert.deepEqual([allowed, states[0]?.refused], [true, refused])
     }
-    const { standings, blocks } = await store.step(step([charge('1/1m')], { op: 'peek' }), START)
-    assert.deepEqual([standings[0]?.used, blocks], [3, []])
+    const { states, blocks } = await store.step(step([charge('1/1m')], { op: 'dry-run' }), START)
+    assert.deepEqual([states[0]?.used, blocks], [3, []])
   })
 
-  it('asks for room without charging it when a charge is a probe', async (store) => {
-    const failed = charge('2/1m', { what: 'failed logins', probe: true })
+  it('asks for room without charging it when a charge is check-only', async (store) => {
+    const failed = charge('2/1m', { what: 'failed logins', checkOnly: true })
     for (let i = 0; i < 5; i++) assert.equal((await check(store, 0, failed)).allowed, true)
     await store.step(step([{ ...failed, cost: 2 }], { op: 'charge' }), START)
     assert.equal((await check(store, 1, failed)).allowed, false)
@@ -148,9 +142,9 @@ export function testStore(name: string, make: () => Promise<Store>): void {
 
   it('counts beyond the limit what is charged without asking', async (store) => {
     const bytes = charge('100/1m', { what: 'bytes', cost: 150 })
-    const { allowed, standings } = await store.step(step([bytes], { op: 'charge' }), START)
+    const { allowed, states } = await store.step(step([bytes], { op: 'charge' }), START)
     assert.equal(allowed, true)
-    assert.deepEqual(standings, [{ refused: true, used: 150, limit: 100, window: '1m', retryAfter: 0 }])
+    assert.deepEqual(states, [{ refused: true, used: 150, limit: 100, window: '1m', retryAfter: 0 }])
   })
 
   it('blocks a subject that goes over, for everything, until the block ends', async (store) => {
@@ -158,11 +152,11 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     await check(store, 0, limited)
     await check(store, 10, limited)
     const other = charge('9/1m', { what: 'recipients' })
-    const { allowed, standings, blocks } = await check(store, 2000, other)
-    assert.deepEqual([allowed, standings[0]?.refused], [false, false])
+    const { allowed, states, blocks } = await check(store, 2000, other)
+    assert.deepEqual([allowed, states[0]?.refused], [false, false])
     assert.deepEqual(blocks, [
       {
-        whom: 'ip',
+        scope: 'ip',
         subject: '203.0.113.9',
         reason: 'too many messages',
         since: START + 10,
@@ -176,9 +170,9 @@ export function testStore(name: string, make: () => Promise<Store>): void {
 
   it('blocks and unblocks at the word of an operator, and never shortens that block', async (store) => {
     const until = START + 86_400_000
-    const block = { whom: 'user', subject: 'bob', reason: 'stolen', since: START, until, by: 'admin' }
+    const block = { scope: 'user', subject: 'bob', reason: 'stolen', since: START, until, by: 'admin' }
     await store.block(block, START)
-    const bob = charge('1/1s', { whom: 'user', subject: 'bob', block: 1000 })
+    const bob = charge('1/1s', { scope: 'user', subject: 'bob', block: 1000 })
     await store.step(step([bob, bob], { op: 'charge' }), START)
     await store.step(step([bob], { op: 'charge' }), START)
     assert.deepEqual((await check(store, 10, bob)).blocks, [block])
@@ -190,7 +184,7 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     const both = [charge('1/1h'), charge('1/1d', { what: 'recipients' })]
     await check(store, 0, ...both)
     assert.equal((await check(store, 0, ...both)).allowed, false)
-    await store.reset({ whom: 'ip', subject: '203.0.113.9' })
+    await store.reset({ scope: 'ip', subject: '203.0.113.9' })
     assert.equal((await check(store, 0, ...both)).allowed, true)
   })
 
@@ -198,7 +192,7 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     await check(store, 0, charge('10/1m', { cost: 3 }))
     await check(store, 30_000, charge('10/1m', { cost: 7 }))
     const back = step([charge('10/1m', { cost: 3 })], { op: 'refund', at: START })
-    assert.equal((await store.step(back, START + 31_000)).standings[0]?.used, 7)
+    assert.equal((await store.step(back, START + 31_000)).states[0]?.used, 7)
     await check(store, 32_000, charge('10/1m', { cost: 3 }))
     // All 10 are of the part that leaves at 96 s.
     assert.equal((await check(store, 95_999, charge('10/1m'))).allowed, false)
@@ -219,17 +213,17 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     await check(store, 0, charge('10/1m', { cost: 6 }))
     await check(store, 7_000, charge('10/1m', { cost: 4 }))
     const back = -3_600_000
-    assert.equal((await check(store, back, charge('10/1m'))).standings[0]?.used, 10)
+    assert.equal((await check(store, back, charge('10/1m'))).states[0]?.used, 10)
     assert.equal((await check(store, back, charge('10/1m'))).allowed, false)
     const charged = await store.step(step([charge('10/1m')], { op: 'charge' }), START + back)
-    assert.equal(charged.standings[0]?.used, 11)
+    assert.equal(charged.states[0]?.used, 11)
     assert.equal((await check(store, back + 66_000, charge('10/1m', { cost: 10 }))).allowed, true)
   })
 
   it('charges a counter named twice in one step once', async (store) => {
-    const { standings } = await check(store, 0, charge('3/1m'), charge('2/1m'))
+    const { states } = await check(store, 0, charge('3/1m'), charge('2/1m'))
     assert.deepEqual(
-      standings.map(({ used }) => used),
+      states.map(({ used }) => used),
       [1, 1],
     )
     await check(store, 0, charge('3/1m'), charge('2/1m'))
@@ -244,7 +238,7 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     assert.equal((await open('b', 0)).allowed, true)
     const third = await open('c', 0)
     assert.deepEqual(
-      [third.allowed, third.slots, third.standings[0]?.used],
+      [third.allowed, third.slots, third.states[0]?.used],
       [false, [{ refused: true, used: 2 }], 2],
     )
     assert.equal((await open('b', 0)).allowed, true, 'the same connection again')

@@ -5,7 +5,7 @@ import { charge, lease } from './limiter-contract'
 import { noRedis, until } from './redis'
 
 interface Order {
-  test: 'fire' | 'open' | 'peek'
+  test: 'fire' | 'open' | 'dry-run'
   tries?: number
   limit?: string
   id?: string
@@ -17,8 +17,8 @@ const limiter = new Limiter({ settings, log: (line) => lines.push(line) })
 
 async function obey({ test, tries = 1, limit = '10/1h', id = '' }: Order): Promise<unknown> {
   if (test === 'open') return limiter.check([], [lease('', 2, { id: `${limiter.node}/${id}` })])
-  if (test === 'peek') {
-    const { source } = await limiter.peek([charge(limit, { subject: 'nobody' })])
+  if (test === 'dry-run') {
+    const { source } = await limiter.dryRun([charge(limit, { subject: 'nobody' })])
     return { source, lines }
   }
   const start = performance.now()
@@ -36,7 +36,7 @@ process.on('disconnect', () => process.exit())
 
 async function ready(): Promise<void> {
   const asked = charge('9/1h', { subject: 'nobody' })
-  if (settings.enabled) await until(async () => (await limiter.peek([asked])).source === 'redis')
+  if (settings.enabled) await until(async () => (await limiter.dryRun([asked])).source === 'redis')
   process.send?.({ result: 'ready' })
 }
 void ready()

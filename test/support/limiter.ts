@@ -21,13 +21,13 @@ export function makeLimiter(settings: RedisSettings, node = 'host/1'): Watched {
 export async function untilRedis({ limiter }: Watched, ms = 10_000): Promise<number> {
   const start = performance.now()
   const asked = charge('9/1h', { subject: 'nobody' })
-  await until(async () => (await limiter.peek([asked])).source === 'redis', ms, 'the way back to Redis')
+  await until(async () => (await limiter.dryRun([asked])).source === 'redis', ms, 'the way back to Redis')
   return performance.now() - start
 }
 
 export async function untilMemory({ limiter }: Watched): Promise<void> {
   const asked = charge('9/1h', { subject: 'nobody' })
-  await until(async () => (await limiter.peek([asked])).source === 'memory', 5000, 'counting in memory')
+  await until(async () => (await limiter.dryRun([asked])).source === 'memory', 5000, 'counting in memory')
 }
 
 /** How many of `tries` get through, and the longest that one took, in ms. */

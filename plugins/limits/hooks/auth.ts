@@ -52,7 +52,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
   session.guess?.end()
   const guess = new Guess(plan.counts)
   session.guess = guess
-  const said = await ask('peek', plan)
+  const said = await ask('dry-run', plan)
   if (!said) return next()
   const verdict = judge(runtime.limits.value, plan, guess.weigh(plan.counts, said))
   session.known = verdict.known

@@ -1,36 +1,43 @@
-// A verdict as an answer to the client, and a plan as a question to the limiter.
+// A plan as a question to the limiter, and a verdict as an answer to the client.
 
 import { rememberRefused } from '../../../core/haraka/early-refusal'
 import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
-import type { Verdict as Said } from '../../../core/limiter'
+import type { CheckResult } from '../../../core/limiter'
 import { services } from '../../../core/services'
 import { type Plan, stepOf } from '../policy/plan'
-import { speak, type Verdict } from '../policy/verdict'
+import { type LimitVerdict, withRetryAfter } from '../policy/verdict'
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
-export async function ask(op: 'check' | 'peek' | 'charge', plan: Plan): Promise<Said | undefined> {
+export async function ask(op: 'check' | 'dry-run' | 'charge', plan: Plan): Promise<CheckResult | undefined> {
+  const { limiter } = services
   const { charges, leases } = stepOf(plan)
-  if (!services.limiter || charges.length + leases.length === 0) return undefined
-  return op === 'charge' ? services.limiter.charge(charges) : services.limiter[op](charges, leases)
+  if (!limiter || charges.length + leases.length === 0) return undefined
+  if (op === 'charge') return limiter.charge(charges)
+  return op === 'check' ? limiter.check(charges, leases) : limiter.dryRun(charges, leases)
 }
 
-/** Answers the hook if the verdict refuses. `remembered`: refused again, without asking anybody. */
+/**
+ * Answers the hook where the verdict refuses, and returns whether it did. `about`: what it is about, for the log.
+ * `remembered`: refused again, without asking the store.
+ */
 export function refuse(
   plugin: Plugin,
   next: Next,
   connection: Connection,
-  { refusal, shadows }: Verdict,
+  { refusal, shadows }: LimitVerdict,
   about: Record<string, string> = {},
   remembered = false,
 ): boolean {
   for (const shadow of shadows) record(plugin, connection, shadow, about)
   if (!refusal) return false
-  const decision = speak(refusal)
-  const whom = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
+  const decision = withRetryAfter(refusal)
+  const more = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
   const again = remembered ? { ...decision, again: true } : decision
-  const spoken = answer(plugin, next, connection, again, whom)
-  if (decision.close)
-    rememberRefused(plugin, connection, { spoken, wait: refusal.wait, say: (left) => speak(refusal, left) })
+  const spoken = answer(plugin, next, connection, again, more)
+  if (decision.close) {
+    const reply = (left: number) => withRetryAfter(refusal, left)
+    rememberRefused(plugin, connection, { spoken, wait: refusal.wait, reply })
+  }
   return true
 }

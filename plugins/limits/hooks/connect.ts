@@ -8,7 +8,7 @@ import { services } from '../../../core/services'
 import { connecting, stepOf } from '../policy/plan'
 import { blocksOf, judge } from '../policy/verdict'
 import { refuse } from './check'
-import { settle } from './rcpt'
+import { settle } from './recipient-outcome'
 import { runtime } from './runtime'
 import { sessionOf } from './session'
 

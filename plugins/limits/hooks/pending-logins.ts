@@ -1,11 +1,11 @@
 // Logins whose outcome is not known yet. Each may fail, so each counts as failed for those that begin after it: else
 // any number of passwords could be tried side by side before the first failure is counted.
-import type { Subject, Verdict } from '../../../core/limiter'
+import type { CheckResult, CounterKey } from '../../../core/limiter'
 import type { Count } from '../policy/plan'
 
 const open = new Map<string, number>()
 
-const nameOf = ({ whom, subject }: Subject): string => `${whom} ${subject}`
+const nameOf = ({ scope, subject }: CounterKey): string => `${scope} ${subject}`
 
 /** Until then, in ms, one of the others is over. */
 const SOON = 1000
@@ -23,15 +23,15 @@ export class Guess {
   }
 
   /** What the limiter said, and refusals where it leaves no room for those that are being tried. */
-  weigh(counts: Count[], said: Verdict): Verdict {
+  weigh(counts: Count[], said: CheckResult): CheckResult {
     const refusals = counts.flatMap(({ charge }, at) => {
-      const standing = said.standings[at]
+      const state = said.states[at]
       const others = this.#before.get(nameOf(charge)) ?? 0
-      if (!others || !standing?.window || standing.refused || charge.shadow) return []
-      if (standing.used + others < standing.limit) return []
-      const { whom, subject } = charge
-      const over = { ...standing, refused: true, retryAfter: SOON }
-      return [{ kind: 'rate' as const, whom, subject, charge, standing: over, retryAfter: SOON }]
+      if (!others || !state?.window || state.refused || charge.shadow) return []
+      if (state.used + others < state.limit) return []
+      const { scope, subject } = charge
+      const over = { ...state, refused: true, retryAfter: SOON }
+      return [{ kind: 'rate' as const, scope, subject, charge, state: over, retryAfter: SOON }]
     })
     return { ...said, refusals: [...said.refusals, ...refusals] }
   }

@@ -4,9 +4,10 @@
 import type { Decision } from '../../../core/decision'
 import { partyOf } from '../../../core/haraka/party-of'
 import type { Connection } from '../../../core/haraka/types'
-import type { Verdict as Said } from '../../../core/limiter'
+import type { CheckResult as Said } from '../../../core/limiter'
+import { services } from '../../../core/services'
 import { type Count, type Plan, refusing } from '../policy/plan'
-import { overNow, speak } from '../policy/verdict'
+import { overNow, withRetryAfter } from '../policy/verdict'
 import { ask } from './check'
 import { runtime } from './runtime'
 import { sessionOf } from './session'
@@ -17,7 +18,7 @@ const SHUT = 5000
 /** Looks without refusing: a message to nobody is allowed. */
 function looks(count: Count): Count[] {
   if (!count.reason || count.reason.limit.action === 'shadow') return []
-  return [{ ...count, charge: { ...count.charge, probe: true, shadow: true } }]
+  return [{ ...count, charge: { ...count.charge, checkOnly: true, shadow: true } }]
 }
 
 /** The plan, and a look at whether another refused recipient would be too many. */
@@ -40,16 +41,32 @@ export function shutFor(connection: Connection): Decision | undefined {
   const { shut } = sessionOf(connection)
   const now = performance.now()
   if (!shut || now >= shut.until) return undefined
-  return speak(shut.refusal, Math.max(shut.refusal.wait - (now - shut.since), 1))
+  return withRetryAfter(shut.refusal, Math.max(shut.refusal.wait - (now - shut.since), 1))
 }
 
 export async function countRefused(connection: Connection, cost: number): Promise<void> {
   const plan = refusing(runtime.limits.value, partyOf(connection), cost)
   const said = await ask('charge', plan)
-  const isFull = said?.standings.some(({ window, used, limit }) => window !== '' && used >= limit)
+  const isFull = said?.states.some(({ window, used, limit }) => window !== '' && used >= limit)
   if (!isFull) return
   // Once, when the limit is reached: what was charged does not tell when there is room again.
   const look = refusing(runtime.limits.value, partyOf(connection), 1)
-  const found = await ask('peek', look)
+  const found = await ask('dry-run', look)
   if (found) shutOut(connection, look, found)
+}
+
+/**
+ * What came of the last recipient: Haraka has no hook for it, but counts. One that was charged and then refused by
+ * something else is given back; those refused for good, not by a limit, are counted.
+ */
+export async function settle(connection: Connection): Promise<void> {
+  const session = sessionOf(connection)
+  const { accept, reject } = connection.rcpt_count
+  if (session.pending && accept <= session.pending.accepted)
+    void services.limiter?.refund(session.pending.verdict)
+  delete session.pending
+  const cost = reject - session.refused - session.refusedByLimit
+  session.refused = reject
+  session.refusedByLimit = 0
+  if (cost > 0) await countRefused(connection, cost)
 }

@@ -1,7 +1,7 @@
 // What this plugin knows of one connection.
 
 import type { Connection } from '../../../core/haraka/types'
-import type { Verdict } from '../../../core/limiter'
+import type { CheckResult } from '../../../core/limiter'
 import type { Refusal } from '../policy/verdict'
 import type { Guess } from './pending-logins'
 
@@ -19,12 +19,12 @@ export interface Session {
   message: string | undefined
   weighed: string | undefined
   /** A recipient that was charged, and how many were accepted before it. */
-  pending?: { verdict: Verdict; accepted: number }
+  pending?: { verdict: CheckResult; accepted: number }
   /** The bytes that were charged at the end of data. */
-  bytes?: Verdict
+  bytes?: CheckResult
   /** Recipients refused for good that were counted, and those that a limit refused. */
   refused: number
-  ours: number
+  refusedByLimit: number
   /** Too many recipients were refused: so are all others until then (ms of the monotonic clock), without asking. */
   shut?: { refusal: Refusal; since: number; until: number }
 }
@@ -41,7 +41,7 @@ export function sessionOf(connection: Connection): Session {
       message: undefined,
       weighed: undefined,
       refused: 0,
-      ours: 0,
+      refusedByLimit: 0,
     }
     sessions.set(connection, session)
   }

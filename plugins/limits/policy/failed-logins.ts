@@ -18,7 +18,7 @@ export const PLACE = 'user network'
 export const ELSEWHERE = 'user elsewhere'
 
 const placeOf = (user: string, ip: string) => ({
-  whom: PLACE,
+  scope: PLACE,
   subject: `${userOf(user).subject} ${networkOfClient(ip).subject}`,
 })
 
@@ -48,16 +48,16 @@ function elsewhere(config: LimitsConfig, party: Party): Count[] {
     if (!rule) return [look]
     const { limit, key, rate, subject } = rule
     const count: Count = {
-      charge: chargeUnder(limit, rate, { whom: who.whom, subject }),
+      charge: chargeUnder(limit, rate, { scope: who.scope, subject }),
       reason: { limit, key },
       when: 'elsewhere',
     }
-    if (who.whom !== 'user' || limit.block === 0) return subject === who.subject ? [count] : [count, look]
+    if (who.scope !== 'user' || limit.block === 0) return subject === who.subject ? [count] : [count, look]
     // A block of the user would hold at his places, too, and for mail: it is set on the user elsewhere.
     const { block, ...charge } = count.charge
     return [
       { ...count, charge },
-      { ...count, charge: { ...count.charge, whom: ELSEWHERE } },
+      { ...count, charge: { ...count.charge, scope: ELSEWHERE } },
     ]
   })
 }

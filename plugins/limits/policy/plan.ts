@@ -6,13 +6,13 @@ import type { Mailbox, Party } from '../../../core/party'
 import type { Limit, LimitsConfig, What } from '../config'
 import type { Ruling } from '../exceptions'
 import {
+  type CounterOwner,
   ipOf,
   networkOfClient,
   recipientDomain,
   recipientsOf,
   sendersOf,
   userOf,
-  type Who,
 } from '../subjects'
 
 /** The first word of an outcome: what is refused. */
@@ -67,7 +67,7 @@ export function connecting(config: LimitsConfig, party: Party, id: string): Plan
 /** `op: check`. `size`: as the client gave it with MAIL, bytes. */
 export function mailing(config: LimitsConfig, party: Party, size = 0): Plan {
   const whos = [...clientsOf(config, party), ...sendersOf(party, config.ipv6Prefix)]
-  const sized: Counted[] = size > 0 ? [{ what: 'bytes', cost: size, probe: true }] : []
+  const sized: Counted[] = size > 0 ? [{ what: 'bytes', cost: size, checkOnly: true }] : []
   return {
     event: 'message',
     counts: countAll(config, party, whos, [{ what: 'messages' }, ...sized]),
@@ -84,14 +84,14 @@ export function addressing(config: LimitsConfig, party: Party, recipient: Mailbo
   ]
   const counts = countAll(config, party, whos, [
     { what: 'recipients' },
-    { what: 'refused recipients', probe: true },
+    { what: 'refused recipients', checkOnly: true },
   ])
   return { event: 'recipient', counts, slots: [] }
 }
 
 /** `op: check` at the end of data. `domains`: the hosts of all accepted recipients. */
 export function ending(config: LimitsConfig, party: Party, bytes: number, domains: Iterable<string>): Plan {
-  const recipients = new Map<string, Who>()
+  const recipients = new Map<string, CounterOwner>()
   for (const host of domains) {
     const who = recipientDomain(host)
     if (host) recipients.set(who.subject, who)
@@ -115,7 +115,7 @@ export function refusing(config: LimitsConfig, party: Party, cost: number): Plan
 }
 
 /** The client itself: its address, its network, and who it logged in as. */
-export function clientsOf({ ipv6Prefix }: LimitsConfig, { ip, user }: Party): Who[] {
+export function clientsOf({ ipv6Prefix }: LimitsConfig, { ip, user }: Party): CounterOwner[] {
   return [ipOf(ip, ipv6Prefix), networkOfClient(ip), ...(user ? [userOf(user)] : [])]
 }
 
@@ -126,9 +126,9 @@ export function ruled(
   config: LimitsConfig,
   party: Party,
   what: What,
-  who: Who,
+  who: CounterOwner,
 ): (Reason & Ruling) | undefined {
-  const limit = config.perWhom[who.whom]?.get(what)
+  const limit = config.perScope[who.scope]?.get(what)
   if (!limit || (party.classification.class === 'relay' && config.exemptRelay && EXEMPT.includes(what)))
     return undefined
   const { key, rate, subject } = limit.exceptions(who) ?? {
@@ -139,9 +139,9 @@ export function ruled(
   return { limit, key, rate, subject }
 }
 
-export const chargeOf = (who: { whom: string; subject: string }, what: string, limit: Rate): Charge => ({
+export const chargeOf = (who: { scope: string; subject: string }, what: string, limit: Rate): Charge => ({
   what,
-  whom: who.whom,
+  scope: who.scope,
   subject: who.subject,
   cost: 1,
   limit,
@@ -151,7 +151,7 @@ export const chargeOf = (who: { whom: string; subject: string }, what: string, l
 export function chargeUnder(
   { what, action, block }: Limit,
   rate: Rate,
-  who: { whom: string; subject: string },
+  who: { scope: string; subject: string },
 ): Charge {
   const charge = chargeOf(who, what, rate)
   if (action === 'shadow') charge.shadow = true
@@ -163,21 +163,21 @@ export function chargeUnder(
 interface Counted {
   what: What
   cost?: number
-  probe?: boolean
+  checkOnly?: boolean
 }
 
 /** A count for each thing and each one for whom it is limited, and a look at the blocks of all of them. */
-function countAll(config: LimitsConfig, party: Party, whos: Who[], counted: Counted[]): Count[] {
+function countAll(config: LimitsConfig, party: Party, whos: CounterOwner[], counted: Counted[]): Count[] {
   const counts: Count[] = []
   for (const who of whos) {
     let seen = false
-    for (const { what, cost = 1, probe } of counted) {
+    for (const { what, cost = 1, checkOnly } of counted) {
       const rule = ruled(config, party, what, who)
       if (!rule) continue
       const { limit, key, rate, subject } = rule
-      const charge = chargeUnder(limit, rate, { whom: who.whom, subject })
+      const charge = chargeUnder(limit, rate, { scope: who.scope, subject })
       charge.cost = cost
-      if (probe) charge.probe = true
+      if (checkOnly) charge.checkOnly = true
       counts.push({ charge, reason: { limit, key } })
       seen ||= subject === who.subject
     }
@@ -189,11 +189,11 @@ function countAll(config: LimitsConfig, party: Party, whos: Who[], counted: Coun
 /** More than there can be: a lease under `shadow` is taken and never refused. */
 const NO_END = 2 ** 31
 
-function slotOf(config: LimitsConfig, party: Party, who: Who, id: string): Slot[] {
+function slotOf(config: LimitsConfig, party: Party, who: CounterOwner, id: string): Slot[] {
   const rule = ruled(config, party, 'concurrent connections', who)
   const most = rule?.rate.most
   if (!rule || most === undefined) return []
   const { limit, key, subject } = rule
-  const lease = { whom: who.whom, subject, id, limit: limit.action === 'shadow' ? NO_END : most }
+  const lease = { scope: who.scope, subject, id, limit: limit.action === 'shadow' ? NO_END : most }
   return [{ lease, reason: { limit, key }, most }]
 }

@@ -1,8 +1,14 @@
 // What a limiter's answer means, and how it is said (RFC 5321 4.2, RFC 3463).
 
 import type { Decision, Rule } from '../../../core/decision'
-import type { Refusal as Refused, Verdict as Said } from '../../../core/limiter'
-import { type Block, blockReason, NEVER, type Standing, type Subject } from '../../../core/limiter/contract'
+import type { Refusal as Refused, CheckResult as Said } from '../../../core/limiter'
+import {
+  type Block,
+  blockReason,
+  type CounterKey,
+  type CounterState,
+  NEVER,
+} from '../../../core/limiter/contract'
 import { printCount } from '../../../core/limiter/rate'
 import { clean } from '../../../core/text'
 import { FILE, type Limit, type LimitsConfig } from '../config'
@@ -17,7 +23,7 @@ export interface Refusal {
   subject: string
 }
 
-export interface Verdict {
+export interface LimitVerdict {
   refusal?: Refusal
   /** What would have been refused if it were not for `action = shadow`: to be recorded, with code 250. */
   shadows: Decision[]
@@ -41,8 +47,8 @@ const NO_ROOM: Reply = { code: 452, status: '4.3.1' }
 const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 
 /** Reads what the limiter said to a check or a peek. */
-export function judge(config: LimitsConfig, plan: Plan, said: Said): Verdict {
-  const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.standings[at]?.used ?? 0) > 0)
+export function judge(config: LimitsConfig, plan: Plan, said: Said): LimitVerdict {
+  const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.states[at]?.used ?? 0) > 0)
   const refusals = said.refusals.flatMap((refused) => refusalOf(config, plan, refused, known) ?? [])
   const refusal = refusals.reduce<Refusal | undefined>(
     (a, b) => (a && weight(a) >= weight(b) ? a : b),
@@ -55,27 +61,27 @@ const isOther = (when: Count['when'], known: boolean): boolean => when === (know
 
 function refusalOf(config: LimitsConfig, plan: Plan, refused: Refused, known: boolean): Refusal | undefined {
   if (refused.kind === 'block') {
-    if (refused.whom === (known ? ELSEWHERE : PLACE)) return undefined
+    if (refused.scope === (known ? ELSEWHERE : PLACE)) return undefined
     return blocked(config, plan.event, refused.block, refused.retryAfter)
   }
   if (refused.kind === 'concurrency') {
     const slot = plan.slots.find(({ lease }) => isSame(lease, refused))
     return slot && overSlots(slot)
   }
-  const { charge, standing } = refused
+  const { charge, state } = refused
   const count = plan.counts.find((each) => isSame(each.charge, charge) && each.charge.what === charge.what)
   if (!count?.reason || isOther(count.when, known)) return undefined
   const left = Number.isFinite(refused.retryAfter) ? refused.retryAfter : NEVER
-  return overRate(plan.event, charge, count.reason, { ...standing, retryAfter: left })
+  return overRate(plan.event, charge, count.reason, { ...state, retryAfter: left })
 }
 
-const isSame = (a: Subject, b: Subject): boolean => a.whom === b.whom && a.subject === b.subject
+const isSame = (a: CounterKey, b: CounterKey): boolean => a.scope === b.scope && a.subject === b.subject
 
-function shadowsOf(plan: Plan, { standings, slots }: Said, known: boolean): Decision[] {
+function shadowsOf(plan: Plan, { states, slots }: Said, known: boolean): Decision[] {
   const rates = plan.counts.flatMap(({ charge, reason, when }, at) => {
-    const standing = standings[at]
-    const over = reason?.limit.action === 'shadow' && standing?.refused && !isOther(when, known)
-    return over ? [shadowOf(overRate(plan.event, charge, reason, standing))] : []
+    const state = states[at]
+    const over = reason?.limit.action === 'shadow' && state?.refused && !isOther(when, known)
+    return over ? [shadowOf(overRate(plan.event, charge, reason, state))] : []
   })
   const connections = plan.slots.flatMap((slot, at) => {
     const over = slot.reason.limit.action === 'shadow' && (slots[at]?.used ?? 0) >= slot.most
@@ -85,11 +91,11 @@ function shadowsOf(plan: Plan, { standings, slots }: Said, known: boolean): Deci
 }
 
 /** What is over its limit now, after something was counted without refusing. */
-export function overNow({ event, counts }: Plan, { standings }: Said): Refusal | undefined {
+export function overNow({ event, counts }: Plan, { states }: Said): Refusal | undefined {
   for (const [at, { charge, reason }] of counts.entries()) {
-    const standing = standings[at]
-    if (reason && reason.limit.action !== 'shadow' && standing?.refused)
-      return overRate(event, charge, reason, standing)
+    const state = states[at]
+    if (reason && reason.limit.action !== 'shadow' && state?.refused)
+      return overRate(event, charge, reason, state)
   }
   return undefined
 }
@@ -98,7 +104,7 @@ export function overNow({ event, counts }: Plan, { standings }: Said): Refusal |
 const weight = ({ decision, wait }: Refusal): number => (decision.code >= 500 ? Infinity : wait)
 
 /** The decision with the time that is left. */
-export function speak({ decision, wait }: Refusal, left = wait): Decision {
+export function withRetryAfter({ decision, wait }: Refusal, left = wait): Decision {
   if (left <= 0) return decision
   return { ...decision, text: `${decision.text}, try again in ${Math.ceil(left / 1000)} s` }
 }
@@ -114,7 +120,7 @@ const shadowOf = ({ decision }: Refusal): Decision => ({
 function replyOf(event: Event, limit: Limit, wait: number): Reply {
   if (limit.what === 'bytes' && wait === NEVER) return TOO_LARGE
   if (limit.action === 'reject') return event === 'connection' ? REJECT_CONNECTION : REJECT
-  if (limit.whom === 'message') return TOO_MANY_AT_ONCE
+  if (limit.scope === 'message') return TOO_MANY_AT_ONCE
   return limit.what === 'bytes' ? NO_ROOM : DEFER[event]
 }
 
@@ -127,46 +133,46 @@ const limited = (event: Event, { limit, key }: Reason, text: string, wait = 0): 
 
 function overRate(
   event: Event,
-  subject: Subject & { what: string },
+  subject: CounterKey & { what: string },
   reason: Reason,
-  standing: Standing,
+  state: CounterState,
 ): Refusal {
-  const { retryAfter, limit, window } = standing
+  const { retryAfter, limit, window } = state
   const count = subject.what === 'bytes' ? printCount(limit) : limit
   const text = `Too many ${subject.what} ${nameOf(subject, reason.limit)} (${count} in ${window})`
   const wait = Math.max(retryAfter, 0)
   return { decision: limited(event, reason, text, retryAfter), wait, subject: subject.subject }
 }
 
-function overSlots({ lease: { whom, subject }, reason, most }: Slot): Refusal {
+function overSlots({ lease: { scope, subject }, reason, most }: Slot): Refusal {
   const { what } = reason.limit
-  const text = `Too many ${what} ${nameOf({ whom, subject }, reason.limit)} (${most} at once)`
+  const text = `Too many ${what} ${nameOf({ scope, subject }, reason.limit)} (${most} at once)`
   return { decision: limited('connection', reason, text), wait: 0, subject }
 }
 
 const PREPOSITIONS: Record<string, string> = { recipient: 'to', 'recipient domain': 'to' }
 
 /** A name that a stranger may have chosen: cleaned of what is no text, and no longer than a reply can hold. */
-function nameOf({ whom, subject }: Subject, { what }: Pick<Limit, 'what'>): string {
-  const user = whom === PLACE ? subject.slice(0, subject.lastIndexOf(' ')) : subject
-  const loginOf = what === 'failed logins' && (whom === PLACE || whom === ELSEWHERE || whom === 'user')
-  return `${loginOf ? 'for' : (PREPOSITIONS[whom] ?? 'from')} ${clean(user, 100)}`
+function nameOf({ scope, subject }: CounterKey, { what }: Pick<Limit, 'what'>): string {
+  const user = scope === PLACE ? subject.slice(0, subject.lastIndexOf(' ')) : subject
+  const loginOf = what === 'failed logins' && (scope === PLACE || scope === ELSEWHERE || scope === 'user')
+  return `${loginOf ? 'for' : (PREPOSITIONS[scope] ?? 'from')} ${clean(user, 100)}`
 }
 
 /** Someone who is blocked: by a limit that says so, or by hand, which is never for good. `left`: ms. */
 export function blocked(config: LimitsConfig, event: Event, block: Block, left: number): Refusal {
-  const whom = block.whom === ELSEWHERE || block.whom === PLACE ? 'user' : block.whom
+  const scope = block.scope === ELSEWHERE || block.scope === PLACE ? 'user' : block.scope
   const limit = [...config.limits.values()].find(
     (each) =>
-      (each.whom === whom || block.whom === PLACE) &&
+      (each.scope === scope || block.scope === PLACE) &&
       each.block > 0 &&
       blockReason(each.what) === block.reason,
   )
   const rule: Rule = limit
     ? { file: FILE, section: limit.section, key: 'block' }
-    : { file: 'block', section: block.whom, key: clean(block.subject, 100) }
+    : { file: 'block', section: block.scope, key: clean(block.subject, 100) }
   const subject =
-    block.whom === PLACE ? block.subject.slice(0, block.subject.lastIndexOf(' ')) : block.subject
+    block.scope === PLACE ? block.subject.slice(0, block.subject.lastIndexOf(' ')) : block.subject
   const why = limit ? `too many ${limit.what}` : clean(block.reason, 100)
   const reject = event === 'connection' ? REJECT_CONNECTION : REJECT
   const decision: Decision = {
@@ -179,13 +185,16 @@ export function blocked(config: LimitsConfig, event: Event, block: Block, left: 
 }
 
 /** Whom concurrent connections block, and for how long, ms; those that rates block are blocked by the store. */
-export function blocksOf({ slots }: Plan, { refusals }: Said): (Subject & { ms: number; reason: string })[] {
+export function blocksOf(
+  { slots }: Plan,
+  { refusals }: Said,
+): (CounterKey & { ms: number; reason: string })[] {
   if (refusals.some(({ kind }) => kind === 'block')) return []
   return slots.flatMap(({ lease, reason: { limit } }) => {
     const over = refusals.some((refused) => refused.kind === 'concurrency' && isSame(lease, refused))
-    const { whom, subject } = lease
+    const { scope, subject } = lease
     return over && limit.block > 0
-      ? [{ whom, subject, ms: limit.block, reason: blockReason(limit.what) }]
+      ? [{ scope, subject, ms: limit.block, reason: blockReason(limit.what) }]
       : []
   })
 }
