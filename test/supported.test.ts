@@ -188,7 +188,6 @@ function lackingFor({ where, fault }: Assumption): () => Plugin {
     'Connection.prototype': () => lacking('connection', `Connection.prototype.${path}`),
     'HMailItem.prototype': () => lacking('outbound', `HMailItem.prototype.${path}`),
     outbound: () => lacking('outbound', path),
-    connection: () => lacking('connection', path),
     'the server': () => lacking('server', path),
     'a Connection': () => replaced({ connection: connections((connection) => without(connection, path)) }),
     'a Transaction': () =>

@@ -314,7 +314,6 @@ export const assumptions: Assumption[] = [
       return transaction.header_pos > 0 && transaction.message_stream.headers.join('') === 'X: ..y\n'
     },
   },
-  ...values('connection.js', 'connection', file('connection'), { cfg: 'object' }),
 
   ...methods('outbound/index.js', 'outbound', file('outbound'), ['send_trans_email']),
   ...methods('outbound/hmail.js', 'HMailItem.prototype', item, [

@@ -51,13 +51,25 @@ export function filterMessage(transaction: Transaction, filter: MessageFilter, f
 
 /**
  * Lets lines of the message be as long as `octets`, or as connection.ini says if that is more. Returns what is in force:
- * core cuts longer ones in two.
+ * core cuts longer ones in two. Haraka 3.2 keeps its limit to itself: there it is connection.ini's.
  */
 export function allowLongLines(plugin: Plugin, octets: number): number {
-  const { cfg } = plugin.haraka_require('connection') as { cfg: { max?: Record<string, unknown> } }
-  const inForce = Math.max(Number(cfg.max?.['data_line_length']) || 0, octets)
-  cfg.max = { ...cfg.max, data_line_length: inForce }
-  return inForce
+  const exported = (plugin.haraka_require('connection') as { cfg?: ConnectionConfig }).cfg
+  const { max } = exported ?? (plugin.config.get('connection.ini') as ConnectionConfig)
+  const own = Number(max['data_line_length']) || 0
+  if (own >= octets) return own
+  if (exported) {
+    max['data_line_length'] = octets
+    return octets
+  }
+  plugin.logwarn(
+    `connection.ini [max] data_line_length: write ${octets}; until then messages with longer lines than ${own} are refused`,
+  )
+  return own
+}
+
+interface ConnectionConfig {
+  max: Record<string, unknown>
 }
 
 /** Core cut a line that was longer than it allows, by putting CRLF and a space into it. */

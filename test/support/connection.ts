@@ -1,4 +1,5 @@
 // Haraka's own connection and transaction without a socket, and a plugin that keeps what it logs.
+import './haraka-config'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Address, Connection, Plugin, Results, Transaction } from '../../core/haraka/types'
@@ -6,7 +7,8 @@ import { type HeaderParser, setHeaderParser } from '../../core/header-address'
 import { harakaHome } from './install'
 
 const haraka = (file: string): unknown => require(join(harakaHome, file))
-const harakaPackage = createRequire(join(harakaHome, 'haraka.js'))
+/** A package as Haraka itself loads it. */
+export const harakaPackage = createRequire(join(harakaHome, 'haraka.js'))
 
 interface Client {
   remoteAddress: string

@@ -55,7 +55,7 @@ export class MessageOctets {
   take(wire: Buffer): Buffer[] {
     if (this.refusal) return []
     this.#line++
-    if (wire.indexOf(CR) !== wire.length - 2 || wire[wire.length - 1] !== LF)
+    if (wire.length < 2 || wire.indexOf(CR) !== wire.length - 2 || wire.at(-1) !== LF)
       return this.refuse(`Line ${this.#line} holds a CR or LF that is not part of a CRLF`)
     if (wire.includes(NUL)) return this.refuse(`Line ${this.#line} holds a NUL`)
     const line = wire[0] === DOT ? wire.subarray(1) : wire
