@@ -68,11 +68,12 @@ function finalReply(answer: PromiseSettledResult<RawReply>, session: Session): R
   const { wire, host } = session
   if (answer.status === 'rejected')
     return noAnswer(`The next hop ${wire.failure?.message} after the message was sent`, host, '4.4.2')
-  const { code } = answer.value
+  const { code, lines } = answer.value
   if (code >= 400 || code < 300) return toReply(answer.value, host)
   // Neither yes nor no: it may have been delivered, so the client comes again rather than lose it.
   session.destroy(`answered the message with ${code}`)
-  const text = `The next hop answered the message with ${code}, which is neither yes nor no`
+  const words = [code, ...lines].join(' ').trim()
+  const text = `The next hop answered the message with ${words}, which is neither yes nor no`
   return { answered: true, code: 451, status: '4.3.0', text, host }
 }
 

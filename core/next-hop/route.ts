@@ -86,7 +86,7 @@ export const withDefaults = ({ log = () => {}, ...settings }: Settings): FullSet
   maxTransactions: 100,
   backOff: 30_000,
   maxBackOff: 300_000,
-  limitMemory: 60_000,
+  limitMemory: 10_000,
   clock: now,
   ...settings,
 })
