@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 import { printRate } from '../core/limiter/rate'
 import { type LimitsConfig, readLimits } from '../plugins/limits/config'
@@ -207,9 +207,49 @@ for (const [title, text, error] of [
   })
 }
 
+describe('An option spelled wrong, with a value that can be read, is no exception for a user of that name', () => {
+  for (const key of ['limt', 'limi', 'lmit', 'limits', 'Limit', 'LIMT', 'limit_', 'blok', 'blocks', 'actoin'])
+    for (const whom of ['user', 'ip', 'network', 'sender', 'sender domain', 'recipient'])
+      test(`${key} per ${whom}`, () => {
+        const { errors } = read(`[recipients per ${whom}]\nlimit = 30/1h\n${key} = 500/1h\n`)
+        assert.equal(errors.length, 1, errors.join('\n'))
+        assert.match(errors[0]!, /is not a key of this section; did you mean (limit|block|action)\?/)
+        assert.equal(/is written "/.test(errors[0]!), whom === 'user')
+      })
+
+  test('but names that are only short, or somewhat like one, are', () => {
+    const names = [
+      'lim',
+      'bob',
+      'tim',
+      'mit',
+      'lit',
+      'anna',
+      'limburg',
+      'blackwood',
+      'lucinda.limit',
+      'jackson',
+    ]
+    const { errors } = read(
+      `[recipients per user]\nlimit = 30/1h\n${names.map((n) => `${n} = 5/1h`).join('\n')}\n`,
+    )
+    assert.deepEqual(errors, [])
+  })
+
+  test('and in quotes it is the name', () => {
+    const { config, errors } = read('[recipients per user]\nlimit = 30/1h\n"black" = 500/1h\n')
+    assert.deepEqual(errors, [])
+    const limit = config.limits.get('recipients per user')
+    assert.equal(limit?.exceptions({ scope: 'user', subject: 'black' })?.rate.windows[0]?.limit, 500)
+    assert.equal(limit?.exceptions({ scope: 'user', subject: 'block' }), undefined)
+  })
+})
+
 test('An error is named: a key given twice', () => {
   const { errors } = read('[messages per sender]\nlimit = 9/1m\nlimit = 10/1m\n')
-  assert.match(errors.join('\n'), /\[messages per sender\] limit: is given twice/)
+  assert.deepEqual(errors, [
+    'limits.ini [messages per sender] limit: is given twice; write one line, limit = 30/1m, 300/1h',
+  ])
 })
 
 test('The smallest subnet decides, for each address in it', () => {

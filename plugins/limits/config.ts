@@ -108,7 +108,8 @@ function readLimit(
   const fields = new Fields(FILE, section, errors)
   const wrong = (key: string, text: string) => fields.wrong(key, text)
   if (!fields.has('limit')) wrong('limit', `is missing; write limit = ${exampleOf(what, scope)}`)
-  const rate = fields.read('limit', unlimited, (text) => readRate(text, what, scope))
+  const example = hasWindows(what, scope) ? `limit = ${exampleOf(what, scope)}` : undefined
+  const rate = fields.read('limit', unlimited, (text) => readRate(text, what, scope), example)
   const action = fields.choice('action', 'defer', ['defer', 'reject', 'shadow'])
   const block = fields.duration('block', 0)
   if (STRANGERS_CHOOSE.includes(scope)) {
@@ -118,7 +119,7 @@ function readLimit(
   }
   if (block && WITHOUT_SUBJECT.includes(scope))
     wrong('block', `is not possible per ${scope}, which ends by itself`)
-  const exceptions = readExceptions(section, fields, (text) => readRate(text, what, scope))
+  const exceptions = readExceptions(section, fields, scope, (text) => readRate(text, what, scope))
   const find = (): Exceptions => {
     if (scope === 'ip' || scope === 'network')
       return addressExceptions(exceptions, (ip) => ipOf(ip, ipv6Prefix), wrong)
@@ -145,18 +146,41 @@ function readRate(text: string, what: What, scope: Scope): Rate {
   return rate
 }
 
-/** All keys that are no option. One whose limit cannot be read is more likely an option spelled wrong. */
-function readExceptions(section: IniSection, fields: Fields, parse: (text: string) => Rate): Exception[] {
+/** How many edits make an option out of a key that was meant as one, beside a limit that can be read. */
+const slipOf = (key: string): number => (key.length < 5 ? 1 : 2)
+
+/** A name that is nearly an option, in quotes: so a user may have it. */
+const isQuoted = (key: string): boolean => {
+  const name = /^"(.+)"$/.exec(key)?.[1]
+  return name !== undefined && nearest(name, OPTIONS, slipOf(name)) !== undefined
+}
+
+/**
+ * All keys that are no option. One that is nearly an option is an error also where its limit can be read: `limt` was
+ * taken for a user of that name, and the limit that it was meant to be was not there.
+ */
+function readExceptions(
+  section: IniSection,
+  fields: Fields,
+  scope: Scope,
+  parse: (text: string) => Rate,
+): Exception[] {
   const keys = new Set(section.entries.map(({ key }) => key).filter((key) => !OPTIONS.includes(key)))
+  const wrong = (near: string) => new Error(`is not a key of this section; did you mean ${near}?`)
   return [...keys].flatMap((key) => {
     const rate = fields.read(key, undefined, (text): Rate | undefined => {
+      let found: Rate
       try {
-        return parse(text)
+        found = parse(text)
       } catch (error) {
         const near = nearest(key, OPTIONS)
-        throw near ? new Error(`is not a key of this section; did you mean ${near}?`) : error
+        throw near ? wrong(near) : error
       }
+      const near = nearest(key, OPTIONS, slipOf(key))
+      if (!near) return found
+      const { message } = wrong(near)
+      throw new Error(scope === 'user' ? `${message} A user of that name is written "${key}"` : message)
     })
-    return rate ? [{ key, rate }] : []
+    return rate ? [{ key: isQuoted(key) ? key.slice(1, -1) : key, rate }] : []
   })
 }
