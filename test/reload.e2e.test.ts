@@ -283,7 +283,10 @@ describe('while it runs', { concurrency: true }, () => {
     const haraka = running(2)
     test('killed while a file is broken comes back with the last good configuration', async () => {
       haraka().write('relay-guard/acl.ini', wider)
-      const inForce = () => haraka().output().match(/acl\.ini was read again and is in force/g)?.length ?? 0
+      const inForce = () =>
+        haraka()
+          .output()
+          .match(/acl\.ini was read again and is in force/g)?.length ?? 0
       for (const end = Date.now() + soon; inForce() < 3; await sleep(50))
         assert.ok(Date.now() < end, `the master and both workers: ${inForce()} of 3`)
       haraka().write('relay-guard/acl.ini', '[relay]\n0.0.0.0/33\n')
