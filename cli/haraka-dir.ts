@@ -1,16 +1,16 @@
 // Haraka's directory, read as the server reads it.
 import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseIni } from '../core/ini/parse'
 import { ownListeners } from '../core/net/own-listeners'
 import type { World } from '../plugins/domains/config'
 
-/** Throws Error where this is none. */
+/** From now on this is Haraka's directory for all that we share with the server. Throws Error where it is none. */
 export function harakaAt(dir: string): void {
   if (!existsSync(join(dir, 'config', 'plugins'))) {
     throw new Error(`${dir} is not Haraka's directory (there is no config/plugins); name it with -c DIR`)
   }
-  process.env['HARAKA'] = dir
+  process.env['HARAKA'] = resolve(dir)
 }
 
 const read = (dir: string, file: string): string => {
@@ -18,17 +18,16 @@ const read = (dir: string, file: string): string => {
   return existsSync(path) ? readFileSync(path, 'utf8') : ''
 }
 
-/** The lines of config/plugins, without the prefix that Haraka drops too. */
+/**
+ * The lines of config/plugins, without the prefix that Haraka drops too. As Haraka reads a list, a comment stands on a
+ * line of its own: behind a name it is part of the name.
+ */
 export const pluginLines = (dir: string): string[] =>
   read(dir, 'plugins')
-    .split(/\r?\n/)
-    .map((line) =>
-      line
-        .replace(/#.*$/, '')
-        .trim()
-        .replace(/^haraka-plugin-/, ''),
-    )
-    .filter((line) => line !== '')
+    .split(/\r\n|\r|\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !/^[;#]/.test(line))
+    .map((line) => line.replace(/^haraka-plugin-/, ''))
 
 /** Where this Haraka listens, and its name. */
 export function worldOf(dir: string): World {

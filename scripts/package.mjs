@@ -16,6 +16,9 @@ const plugins = readdirSync(join(root, 'plugins')).filter((p) =>
 for (const plugin of plugins) {
   mkdirSync(join(dist, plugin), { recursive: true })
   writeFileSync(join(dist, plugin, 'package.json'), `{ "main": "../plugins/${plugin}/index.js" }\n`)
+  // Where `haraka -h relay-guard/acl` looks in a package that stands in Haraka's own node_modules.
+  const text = readFileSync(join(root, 'docs', `${plugin}.md`), 'utf8')
+  writeFileSync(join(dist, plugin, 'README.md'), text.replaceAll(/\]\((?=[\w-]+\.md)/g, '](../docs/'))
 }
 for (const folder of ['core', 'plugins']) {
   for (const file of readdirSync(join(root, folder), { recursive: true })) {

@@ -45,6 +45,27 @@ export class PrefixTable {
     if (!address) return -1
     return find(address.length === 1 ? this.v4 : this.v6, address)
   }
+
+  /** What the table holds: disjoint ranges in order, each with the value that decides there. Adjacent ones may have one value. */
+  *ranges(): Generator<Range & { value: number }> {
+    for (const { words, starts, values } of [this.v4, this.v6]) {
+      const at = (index: number) => [...starts.subarray(index * words, (index + 1) * words)]
+      for (const [index, value] of values.entries()) {
+        if (value < 0) continue
+        const last = index + 1 < values.length ? before(at(index + 1)) : at(index).fill(0xffffffff)
+        yield { family: words === 1 ? 4 : 6, first: at(index), last, value }
+      }
+    }
+  }
+}
+
+/** The address before this one, which is not the first of all. */
+function before(ip: Ip): Ip {
+  const address = [...ip]
+  let word = address.length - 1
+  while (address[word] === 0) address[word--] = 0xffffffff
+  address[word]!--
+  return address
 }
 
 /** Collects ranges, and builds a table of them. */

@@ -1,0 +1,97 @@
+// The questions that `check` puts to others: next hops, the smarthost and Redis. None sends mail.
+import { printNextHop } from '../../core/next-hop/address'
+import { NextHopClient } from '../../core/next-hop/client'
+import { Connections } from '../../core/next-hop/connections'
+import { now, type Route, withDefaults } from '../../core/next-hop/route'
+import { Search } from '../../core/next-hop/search'
+import type { RedisConfig } from '../../core/redis/config'
+import { closeRedis, openRedis, whenReady } from '../../core/redis/connection'
+import type { DomainsConfig } from '../../plugins/domains/config'
+
+/** For all hosts of one question together, ms. */
+const PATIENCE = 10_000
+
+/** What one host said. `reached`: it answered; `ok`: mail could go there. */
+export interface Answer {
+  /** Undefined: the smarthost, for relayed mail. */
+  domain?: string
+  nextHop: string
+  reached: boolean
+  ok: boolean
+  said: string
+}
+
+/** Asks each next hop for RCPT TO:<postmaster@DOMAIN>, which every server must take (RFC 5321 4.5.1); then RSET. */
+export async function askNextHops(config: DomainsConfig, hostName: string): Promise<Answer[]> {
+  const client = new NextHopClient({ name: hostName, budget: PATIENCE })
+  const questions = config.domains
+    .all()
+    .flatMap(({ name, route }) => (route ? hopsOf(route).map((one) => ({ name, one })) : []))
+  const answers = await Promise.all(
+    questions.map(async ({ name, one }) => {
+      const delivery = client.open(one.route, { mailFrom: '' })
+      const { answered, code, status = '', text } = await delivery.rcpt(`postmaster@${name}`)
+      delivery.abort()
+      return {
+        domain: name,
+        nextHop: one.text,
+        reached: answered,
+        ok: answered && code < 300,
+        said: `${code} ${status} ${text}`.replace(/ +/g, ' ').trim(),
+      }
+    }),
+  )
+  await client.closeAll()
+  return answers
+}
+
+/** Greets the smarthost and logs in, as the server would; no sender and no recipient is named. */
+export async function askSmarthost({ smarthost }: DomainsConfig, hostName: string): Promise<Answer[]> {
+  if (!smarthost) return []
+  return Promise.all(
+    hopsOf(smarthost).map(async ({ text, route }) => {
+      const about = { nextHop: text }
+      const connections = new Connections(withDefaults({ name: hostName, budget: PATIENCE }), route)
+      const search = new Search(now() + PATIENCE, new AbortController().signal)
+      try {
+        await connections.places.take(search)
+        const hops = typeof route.hops === 'function' ? await route.hops() : route.hops
+        const { session } = await connections.session(route, hops, search)
+        const { tls, authenticated } = session.peer
+        connections.giveBack(session)
+        const said = `${tls ? 'TLS' : 'no TLS'}, ${authenticated ? 'logged in' : 'no login'}`
+        return { ...about, reached: true, ok: true, said }
+      } catch (error) {
+        return { ...about, reached: false, ok: false, said: (error as Error).message }
+      } finally {
+        await connections.close()
+      }
+    }),
+  )
+}
+
+/** Redis away is no reason not to start, but counters are then of one host, and statistics are not kept. */
+export async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; said: string }> {
+  const client = openRedis(settings)
+  try {
+    await whenReady(client, 2000)
+    return { ok: true, said: 'answers' }
+  } catch (error) {
+    const why = (error as Error).message
+    return {
+      ok: false,
+      said: `${why}; without it workers of one host count together; if that is meant, write enabled = false in redis.ini`,
+    }
+  } finally {
+    await closeRedis(client)
+  }
+}
+
+/** Each host by itself; MX hosts are looked up and asked as one. */
+function hopsOf(route: Route): { text: string; route: Route }[] {
+  if (typeof route.hops === 'function') return [{ text: 'mx', route }]
+  return route.hops.map((hop) => ({
+    text: printNextHop(hop),
+    route: { ...route, key: `${route.key} ${printNextHop(hop)}`, hops: [hop] },
+  }))
+}

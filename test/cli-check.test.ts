@@ -1,0 +1,443 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { openRelays } from '../cli/check/acl'
+import { readConfiguration } from '../cli/check/read'
+import { warningsOf } from '../cli/check/warnings'
+import { harakaAt } from '../cli/haraka-dir'
+import { unresolvedLines } from '../cli/haraka-plugins'
+import { HarakaDir, inShell, relayGuard } from './support/command'
+import { deadPort, startSink } from './support/sink'
+
+let haraka: HarakaDir
+let dir: string
+before(async () => {
+  haraka = await HarakaDir.make()
+  dir = haraka.dir
+})
+after(() => haraka.remove())
+
+const put = (name: string, text: string) => haraka.put(name, text)
+const ini = (name: string, text: string) => haraka.ini(name, text)
+const plugins = (...lines: string[]) => haraka.plugins(...lines)
+
+interface Report {
+  mistakes: string[]
+  warnings: string[]
+  nextHops: { domain: string; nextHop: string; reached: boolean; ok: boolean; said: string }[]
+  smarthost: { nextHop: string; reached: boolean; ok: boolean; said: string }[]
+}
+
+async function check(): Promise<Report & { status: number | null }> {
+  const { status, out, err } = await relayGuard(['-c', dir, '--json', 'check'])
+  assert.notEqual(status, 2, err)
+  return { ...(JSON.parse(out) as Report), status }
+}
+
+describe('relay-guard check', () => {
+  it('is content with the files as they come', async () => {
+    plugins('tls', 'relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains')
+    const { status, mistakes: errors, nextHops, warnings } = await check()
+    assert.deepEqual([status, errors, nextHops], [0, [], []])
+    assert.deepEqual(warnings, ['domains.ini: no domain is ours, so no mail from outside is taken'])
+    const { status: plain, out, err } = await relayGuard(['-c', dir, 'check'])
+    assert.deepEqual([plain, err], [0, ''])
+    assert.match(out, /\nThe ini files are good\.\n$/)
+  })
+
+  it('prints the errors of all files as the server does, and asks nobody then', async () => {
+    ini('acl.ini', '[realy]\n')
+    ini('auth.ini', '[main]\nsender = all\n')
+    ini('domains.ini', '[a.example]\nnext_hop =\n[b.example]\nnext_hop = smtp://127.0.0.1:1\n')
+    const { status, mistakes: errors, nextHops } = await check()
+    assert.equal(status, 1)
+    assert.deepEqual(nextHops, [])
+    assert.deepEqual(errors, [
+      'acl.ini [realy]: is not a section of this file; did you mean [relay]?',
+      'auth.ini [main] sender: is not one of any, domain, address',
+      'domains.ini [a.example] next_hop: is empty',
+    ])
+    const { status: plain, out } = await relayGuard(['check', '-c', dir])
+    assert.equal(plain, 1)
+    assert.match(out, /^error: domains\.ini \[a\.example\] next_hop: is empty$/m)
+    assert.doesNotMatch(out, /are good/)
+    assert.match(out, /\nNot good: 3 errors\.\n$/)
+    ini('acl.ini', '[relay]\n')
+    ini('auth.ini', '[main]\n')
+    ini('domains.ini', '[main]\n')
+  })
+
+  it('asks each next hop, and sends no mail', async () => {
+    const sink = await startSink()
+    const lmtp = await startSink({ lmtp: true, path: join(dir, 'lmtp.sock') })
+    const dead = await deadPort()
+    try {
+      ini(
+        'domains.ini',
+        `[a.example]\nnext_hop = ${sink.address()}\n[b.example]\nnext_hop = ${lmtp.address()}\n`,
+      )
+      const good = await check()
+      assert.equal(good.status, 0)
+      assert.deepEqual(
+        good.nextHops.map(({ domain, nextHop, ok }) => [domain, nextHop, ok]),
+        [
+          ['a.example', sink.address(), true],
+          ['b.example', lmtp.address(), true],
+        ],
+      )
+      assert.deepEqual(sink.rcpts, ['postmaster@a.example'])
+      assert.deepEqual([...sink.messages, ...lmtp.messages], [])
+      ini('domains.ini', `[a.example]\nnext_hop = ${sink.address()}, smtp://127.0.0.1:${dead}\n`)
+      const bad = await check()
+      assert.equal(bad.status, 1)
+      assert.deepEqual(
+        bad.nextHops.map(({ ok }) => ok),
+        [true, false],
+      )
+      const { out } = await relayGuard(['-c', dir, 'check'])
+      assert.match(out, new RegExp(`^NOT reached: smtp://127\\.0\\.0\\.1:${dead} for a\\.example: 451`, 'm'))
+    } finally {
+      await sink.close()
+      await lmtp.close()
+      ini('domains.ini', '[main]\n')
+    }
+  })
+
+  it('sees a next hop that is this server, by smtp.ini', async () => {
+    put('smtp.ini', 'port=2525\nlisten=127.0.0.1:2526\n')
+    ini('domains.ini', '[a.example]\nnext_hop = smtp://127.0.0.1:2526, smtp://u:hunter2@127.0.0.1:2525\n')
+    const { status, mistakes: errors } = await check()
+    assert.equal(status, 1)
+    assert.deepEqual(errors, [
+      'domains.ini [a.example] next_hop: smtp://127.0.0.1:2526 is a listener of this server itself: mail would go round in a circle',
+      'domains.ini [a.example] next_hop: number 2: smtp://127.0.0.1:2525 is a listener of this server itself: mail would go round in a circle',
+    ])
+    put('smtp.ini', '')
+    ini('domains.ini', '[main]\n')
+  })
+
+  it('says of a list file that lets everybody relay which line it is', async () => {
+    plugins('relay-guard/acl', 'relay-guard/domains')
+    const list = join(dir, 'config', 'list.txt')
+    put('list.txt', '192.0.2.0/24\n0.0.0.0/1\n128.0.0.0/1\n')
+    ini('acl.ini', `[files]\nrelay[] = ${list}\n`)
+    const { status, mistakes } = await check()
+    assert.equal(status, 1)
+    assert.deepEqual(
+      mistakes,
+      [2, 3].map(
+        (line) =>
+          `acl.ini [files] relay[] = ${list} line ${line}: everybody may relay: this is an open relay`,
+      ),
+    )
+    ini('acl.ini', '[relay]\n')
+  })
+
+  it('warns of what makes a relay in practice', async () => {
+    plugins('relay-guard/acl', 'relay-guard/domains')
+    const wide = ['0.0.0.0/0.0.0.0', '128.0.0.0/1', '1.0.0.0-255.255.255.255', '::/0', '2000::/3']
+    ini('acl.ini', `[relay]\n${wide.join('\n')}\n`)
+    const open = await check()
+    assert.equal(open.status, 1)
+    for (const entry of wide)
+      assert.ok(
+        open.mistakes.includes(`acl.ini [relay] ${entry}: everybody may relay: this is an open relay`),
+        entry,
+      )
+    ini(
+      'acl.ini',
+      '[relay]\n10.0.0.0/8\n192.0.2.0/24\n[listener]\n192.0.2.10\n192.0.2.11 = from 192.0.2.0/24\n',
+    )
+    ini('domains.ini', '[main]\nbounce = send\n[a.example]\ndelivery = plugin\n')
+    const { warnings } = await check()
+    assert.deepEqual(
+      warnings.map((warning) => warning.replace(/: .*/, '')),
+      [
+        'acl.ini [listener] 192.0.2.10',
+        'acl.ini [relay] 10.0.0.0/8',
+        'domains.ini [main] anti_spoof',
+        'domains.ini [main] bounce = send',
+      ],
+    )
+    ini('acl.ini', '[relay]\n')
+    ini('domains.ini', '[main]\n')
+  })
+
+  it('finds each line of config/plugins as Haraka does, or says which one it does not', async () => {
+    mkdirSync(join(dir, 'plugins'), { recursive: true })
+    writeFileSync(join(dir, 'plugins', 'local.js'), '')
+    // Core's own, a dependency of core, a name that Haraka replaces, one of the directory, and ours in both ways.
+    plugins(
+      'tls',
+      'queue/discard',
+      'spf',
+      'rdns.regexp',
+      'local',
+      'relay-guard/acl',
+      'haraka-plugin-relay-guard/auth',
+    )
+    assert.deepEqual((await check()).mistakes, [])
+    plugins(
+      'relay-guard/limit',
+      'tsl',
+      'quue/smtp_forward',
+      'relay-guard/domains # ours',
+      'nothing-that-anybody-has',
+      '; a comment',
+      '# another',
+    )
+    const { status, mistakes } = await check()
+    const nothing = 'Haraka finds no plugin of this name'
+    assert.equal(status, 1)
+    assert.deepEqual(mistakes, [
+      `config/plugins relay-guard/limit: ${nothing}; did you mean relay-guard/limits?`,
+      `config/plugins tsl: ${nothing}; did you mean tls?`,
+      `config/plugins quue/smtp_forward: ${nothing}; did you mean queue/smtp_forward?`,
+      `config/plugins relay-guard/domains # ours: ${nothing}; a comment must stand on a line of its own`,
+      `config/plugins nothing-that-anybody-has: ${nothing}`,
+    ])
+  })
+
+  it('says once that it finds no Haraka to ask', () => {
+    assert.equal(unresolvedLines(['tls', 'relay-guard/limit'], dir, undefined), undefined)
+    assert.equal(unresolvedLines(['tls'], dir, '/nowhere'), undefined)
+  })
+
+  it('tells a next hop that refuses or defers postmaster from one that takes it', async () => {
+    const refusing = await startSink({
+      respond: (stage) => (stage === 'rcpt' ? '554 5.7.1 Not for you' : undefined),
+    })
+    const deferring = await startSink({
+      respond: (stage) => (stage === 'mail' ? '450 4.7.0 Greylisted' : undefined),
+    })
+    try {
+      plugins('tls', 'spf', 'relay-guard/domains')
+      ini(
+        'domains.ini',
+        `[a.example]\nnext_hop = ${refusing.address()}\n[b.example]\nnext_hop = ${deferring.address()}\n`,
+      )
+      const { status, out } = await relayGuard(['-c', dir, 'check'])
+      assert.equal(status, 1)
+      assert.deepEqual(out.trim().split('\n'), [
+        `reached, but postmaster@a.example is not taken: ${refusing.address()} for a.example: 554 5.7.1 Not for you`,
+        `reached, but postmaster@b.example is not taken: ${deferring.address()} for b.example: 450 4.7.0 Greylisted`,
+        `Not good: ${refusing.address()}, ${deferring.address()}.`,
+      ])
+    } finally {
+      await refusing.close()
+      await deferring.close()
+      ini('domains.ini', '[main]\n')
+    }
+  })
+
+  it('greets the smarthost and logs in, and names it no sender and no recipient', async () => {
+    const smarthost = await startSink({ users: { u: 'p' } })
+    const dead = await deadPort()
+    try {
+      const at = (password: string, port = smarthost.port) => `smtp://u:${password}@127.0.0.1:${port}`
+      ini('domains.ini', `[main]\nsmarthost = ${at('p')}\n`)
+      const good = await check()
+      assert.equal(good.status, 0)
+      assert.deepEqual(good.smarthost, [
+        {
+          nextHop: `smtp://u@127.0.0.1:${smarthost.port}`,
+          reached: true,
+          ok: true,
+          said: 'no TLS, logged in',
+        },
+      ])
+      ini('domains.ini', `[main]\nsmarthost = ${at('wrong')}, ${at('p', dead)}\n`)
+      const bad = await check()
+      assert.equal(bad.status, 1)
+      assert.deepEqual(
+        bad.smarthost.map(({ ok }) => ok),
+        [false, false],
+      )
+      assert.doesNotMatch(JSON.stringify(bad), /wrong/)
+      assert.doesNotMatch(smarthost.lines.join('\n'), /^(MAIL|RCPT)/im)
+    } finally {
+      await smarthost.close()
+      ini('domains.ini', '[main]\n')
+    }
+  })
+
+  it('ends with its own exit status where whoever reads has gone', async () => {
+    plugins('tls', 'relay-guard/acl', 'relay-guard/domains')
+    ini('acl.ini', `[relay]\n${Array.from({ length: 5000 }, (_, i) => `entry-${i}`).join('\n')}\n`)
+    const { status, out, err } = await inShell('set -o pipefail; relay-guard check | head -1; echo $?', dir)
+    assert.deepEqual([status, err], [0, ''])
+    assert.match(out, /^error: acl\.ini .*\n1\n$/)
+    ini('acl.ini', '[relay]\n')
+  })
+})
+
+describe('the warnings of relay-guard check', () => {
+  const ours = [
+    'tls',
+    'spf',
+    'relay-guard/acl',
+    'relay-guard/auth',
+    'relay-guard/domains',
+    'relay-guard/limits',
+  ]
+  const domain = '[a.example]\nnext_hop = smtp://192.0.2.25\n'
+  const cases: { what: string; lines?: string[]; files: Record<string, string>; warning?: RegExp }[] = [
+    { what: 'nothing', files: {} },
+    {
+      what: 'auth without tls',
+      lines: ours.filter((line) => line !== 'tls'),
+      files: {},
+      warning:
+        /^config\/plugins: relay-guard\/auth without the line tls: .*nobody can log in but on port 465/,
+    },
+    {
+      what: 'another auth plugin without tls',
+      lines: ['spf', 'auth/flat_file', 'relay-guard/domains'],
+      files: {},
+      warning: /^config\/plugins: auth\/flat_file without the line tls: .*passwords are sent in clear/,
+    },
+    ...Object.entries({
+      acl: '[relay]\n192.0.2.1\n',
+      auth: '[senders]\nalice = alice@a.example\n',
+      limits: '[connections per ip]\nlimit = 1/1m\n',
+    }).map(([plugin, text]) => ({
+      what: `${plugin}.ini filled without its line`,
+      lines: ours.filter((line) => line !== `relay-guard/${plugin}`),
+      files: { [`${plugin}.ini`]: text },
+      warning: new RegExp(
+        `^config/plugins: the line relay-guard/${plugin} is not there, so nothing of ${plugin}\\.ini`,
+      ),
+    })),
+    {
+      what: 'everybody may write in our name',
+      files: { 'domains.ini': `[main]\nspoof_allowed[] = 0.0.0.0/0\n${domain}` },
+      warning: /^domains\.ini \[main\] spoof_allowed: nearly everybody/,
+    },
+    {
+      what: 'nearly everybody, in pieces',
+      files: { 'domains.ini': `[main]\nspoof_allowed = 0.0.0.0/2, 64.0.0.0/2, 2000::/4\n${domain}` },
+      warning: /^domains\.ini \[main\] spoof_allowed: nearly everybody/,
+    },
+    {
+      what: 'passwords in clear',
+      files: { 'auth.ini': '[main]\nrequire_tls = false\n' },
+      warning: /^auth\.ini \[main\] require_tls = false: /,
+    },
+    {
+      what: 'passwords in clear from everywhere',
+      files: { 'auth.ini': '[main]\nplaintext_allowed[] = ::/0\n' },
+      warning: /^auth\.ini \[main\] plaintext_allowed: /,
+    },
+    {
+      what: 'a listener for everybody, spelled out',
+      files: { 'acl.ini': '[listener]\n192.0.2.10 = from 0.0.0.0/0\n' },
+      warning: /^acl\.ini \[listener\] 192\.0\.2\.10: whoever can reach this address/,
+    },
+    {
+      what: 'rcpt_to.in_host_list',
+      lines: [...ours, 'rcpt_to.in_host_list'],
+      files: {},
+      warning: /^config\/plugins: what rcpt_to\.in_host_list accepts .*\(or host_list = true\)$/,
+    },
+    {
+      what: 'rcpt_to.in_host_list with host_list = true',
+      lines: [...ours, 'rcpt_to.in_host_list'],
+      files: { 'domains.ini': `[main]\nhost_list = true\n${domain}` },
+    },
+    {
+      what: 'a queue plugin that asks its own host',
+      lines: [...ours, 'queue/smtp_proxy'],
+      files: {},
+      warning:
+        /^config\/plugins: queue\/smtp_proxy gets no mail, .* asks its own host at MAIL, RCPT and DATA/,
+    },
+    {
+      what: 'a queue plugin that routes',
+      lines: [...ours, 'queue/smtp_forward'],
+      files: {},
+      warning: /^config\/plugins: queue\/smtp_forward gets no mail, .* only routes what is relayed/,
+    },
+    {
+      what: 'a queue plugin that gets nothing',
+      lines: [...ours, 'queue/qmail-queue'],
+      files: {},
+      warning: /^config\/plugins: queue\/qmail-queue gets no mail, as no domain has delivery = plugin$/,
+    },
+  ]
+  for (const { what, lines = ours, files, warning } of cases) {
+    it(what, () => {
+      plugins(...lines)
+      put('host_list', '')
+      for (const name of ['acl', 'auth', 'limits'])
+        rmSync(join(dir, 'config', 'relay-guard', `${name}.ini`), { force: true })
+      for (const [name, text] of Object.entries({ 'domains.ini': domain, ...files })) ini(name, text)
+      harakaAt(dir)
+      const configuration = readConfiguration(dir)
+      assert.deepEqual(configuration.errors, [])
+      const warnings = warningsOf(configuration)
+      assert.equal(warnings.length, warning ? 1 : 0, warnings.join('\n'))
+      if (warning) assert.match(warnings[0] ?? '', warning)
+    })
+  }
+})
+
+describe('what of the internet may relay', () => {
+  const octets = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, index) => `${from + index}.0.0.0/8`)
+  const cases: [what: string, text: string, error?: RegExp][] = [
+    ['nobody', '[relay]\n'],
+    ['private networks', '[relay]\n10.0.0.0/8\n172.16.0.0/12\n192.168.0.0/16\nfc00::/7\nfe80::/10\n'],
+    ['fifteen /8', `[relay]\n${octets(1, 16).join('\n')}\n`],
+    [
+      'sixteen /8',
+      `[relay]\n${octets(1, 17).join('\n')}\n`,
+      /^acl\.ini \[relay\]: 6 % of all IPv4 addresses may relay by all entries together/,
+    ],
+    [
+      'a /4 that is carved to pieces',
+      `[relay]\n16.0.0.0/4\n${octets(16, 31)
+        .map((each) => `${each} = off`)
+        .join('\n')}\n`,
+    ],
+    [
+      'everybody but one',
+      '[relay]\n0.0.0.0/0\n192.0.2.1 = off\n',
+      /^acl\.ini \[relay\] 0\.0\.0\.0\/0: everybody may relay/,
+    ],
+    ['everybody, and never', '[relay]\n0.0.0.0/0\n[never]\n0.0.0.0/0\n'],
+    ['half of IPv6', '[relay]\n::/1\n', /::\/1: everybody/],
+    ['what a registry has of IPv6', '[relay]\n2a00::/12\n', /2a00::\/12: everybody/],
+    ['the same from the middle, in two', '[relay]\n2a00::/13\n2a08::/13\n', /1 % of all IPv6 addresses/],
+  ]
+  for (const [what, text, error] of cases) {
+    it(what, () => {
+      ini('acl.ini', text)
+      const { errors, acl, aclSections } = readConfiguration(dir)
+      assert.deepEqual(errors, [])
+      const found = openRelays(acl, aclSections)
+      assert.equal(found.length, error ? 1 : 0, found.join('\n'))
+      if (error) assert.match(found[0] ?? '', error)
+    })
+  }
+})
+
+describe('docs/command.md', () => {
+  it('shows what check prints', async () => {
+    const sink = await startSink({
+      respond: (stage) => (stage === 'rcpt' ? '554 5.7.1 Access denied' : undefined),
+    })
+    try {
+      plugins('spf', 'relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains', 'relay-guard/limit')
+      rmSync(join(dir, 'config', 'relay-guard', 'auth.ini'), { force: true })
+      ini('acl.ini', '[relay]\n0.0.0.0/0\n')
+      ini('domains.ini', `[example.com]\nnext_hop = ${sink.address()}\n`)
+      const { out } = await relayGuard(['-c', dir, 'check'])
+      const page = readFileSync(join(__dirname, '..', 'docs', 'command.md'), 'utf8')
+      const shown = /\$ npx relay-guard check\n(.*?)```/s.exec(page)?.[1]
+      assert.equal(out.replaceAll(sink.address(), 'smtp://10.0.0.5:25'), shown)
+    } finally {
+      await sink.close()
+    }
+  })
+})
