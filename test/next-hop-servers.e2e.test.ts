@@ -68,7 +68,7 @@ describe('Postfix as next hop', { skip: noPostfix && `${noPostfix}: .ci/run inst
       const arrived = sink.messages.map(({ from, to }) => `${from} ${to}`).sort()
       const sent = Array.from({ length: 80 }, (_, number) => number).filter((number) => number % 4 !== 1)
       assert.deepEqual(arrived, sent.map((number) => `${number}@a.example user${number}@box.test`).sort())
-      assert.match(server.log(), /Connection concurrency limit exceeded/, "it did refuse some")
+      assert.match(server.log(), /Connection concurrency limit exceeded/, 'it did refuse some')
     })
   })
 
