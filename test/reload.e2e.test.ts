@@ -1,6 +1,6 @@
 // Ini files with errors: Haraka does not start with them, and a running one keeps the last good configuration.
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -235,14 +235,11 @@ describe('while it runs', { concurrency: true }, () => {
       haraka().write('relay-guard/domains.ini', domains, 'in place')
     })
 
-    test('that is still being written does not count before it is whole', async () => {
-      haraka().write('relay-guard/acl.ini', '[relay]\n127.0.0.0/8\n', 'in place')
-      for (let step = 0; step < 32; step++) {
-        appendFileSync(path(haraka(), 'acl.ini'), '; a long list follows\n')
-        assert.equal(await rcpt(haraka(), '127.20.0.1', 'v@victim.example'), 550)
-        await sleep(250)
-      }
-      appendFileSync(path(haraka(), 'acl.ini'), '[never]\n127.20.0.0/16\n')
+    test('that is cut inside a line does not count before it is whole', async () => {
+      haraka().write('relay-guard/acl.ini', '[relay]\n127.0.0.0/8\n[never]\n127.20.0.0', 'in place')
+      await haraka().waitForLog(/acl\.ini: the last line has no line end/, soon)
+      await stillGood(haraka())
+      appendFileSync(path(haraka(), 'acl.ini'), '/16\n')
       await until(haraka(), '127.33.0.1', 'v@victim.example', 250)
       assert.equal(await rcpt(haraka(), '127.20.0.1', 'v@victim.example'), 550)
     })
@@ -258,6 +255,22 @@ describe('while it runs', { concurrency: true }, () => {
       assert.equal(await rcpt(haraka(), '127.10.0.1', 'anna@ours.test'), 250)
       haraka().write('relay-guard/acl.ini', acl)
       await until(haraka(), '127.30.0.1', 'v@victim.example', 250)
+    })
+
+    test('that is a list, and is cut or emptied, changes nothing: strangers could relay', async () => {
+      const list = path(haraka(), 'list.txt')
+      writeFileSync(list, '127.40.0.0/16\n')
+      haraka().write('relay-guard/acl.ini', `${acl}[files]\nrelay[] = ${list}\n`)
+      await until(haraka(), '127.40.0.1', 'v@victim.example', 250)
+      for (const [text, said] of [
+        ['0.0.0.0/1', /acl\.ini \[files\] \S+list\.txt: the last line has no line end/],
+        ['', /acl\.ini \[files\] \S+list\.txt: is empty/],
+      ] as const) {
+        writeFileSync(list, text)
+        await haraka().waitForLog(said, soon)
+        await stillGood(haraka())
+        assert.equal(await rcpt(haraka(), '127.40.0.1', 'v@victim.example'), 250)
+      }
     })
 
     test('that has become a directory changes nothing', async () => {

@@ -7,21 +7,15 @@ import type { Host } from './host'
 import { keep, lastGood } from './last-good'
 import { type ConfigError, printConfigError } from './parse'
 import { type Files, iniPath, ownPath, type Reader, readingOf, type Stamps } from './reading'
+import { holdsSecrets } from './secrets'
 import { refuseStart } from './start-errors'
+import { everySecond, type Polled, type Watch } from './watch'
 
-const POLL_EVERY = 1000 // ms
 const QUIET_FOR = 4000 // ms without a change before a file counts as written
 /** A file that keeps changing is in force within 15 s: after so long, ms, it is read although it still changes. */
 const LONGEST_WAIT = 10_000
 /** Until then, ms, one that seems to be in the middle of being written is tried again without a word. */
 const LONGEST_TRIES = 14_000
-
-/** Time, and who calls `poll` once a second; tests bring their own. */
-export interface Watch {
-  /** A clock in ms that is never set. */
-  now(): number
-  start(setting: Setting<unknown>): void
-}
 
 /** A change that has been seen and is not judged yet. */
 interface Change {
@@ -36,7 +30,7 @@ interface Change {
  * One configuration of a running server. `value` is the last good one, and does not change while it is in force.
  * At the start errors are logged, and `failStartOnErrors` then ends the start.
  */
-export class Setting<T> {
+export class Setting<T> implements Polled {
   value!: T
   /** Changes with the files; the same on every worker that has the same configuration in force. */
   hash = ''
@@ -84,9 +78,10 @@ export class Setting<T> {
     await this.reload(this.change, isQuiet)
   }
 
-  /** Says that a reload has failed by an error of the program. */
-  fail(error: Error): void {
-    this.host.logerror(`config/relay-guard/${this.name} could not be read again: ${error.message}`)
+  /** Says that a reload has failed by an error of the program, whose message may hold anything of the file. */
+  fail({ name, message }: Error): void {
+    const why = holdsSecrets(this.name) ? name : message
+    this.host.logerror(`config/relay-guard/${this.name} could not be read again: ${why}`)
   }
 
   private start(): void {
@@ -109,7 +104,7 @@ export class Setting<T> {
     const isAway = stamps.get(this.own) === 'missing'
     if (isAway && this.path === this.own) return this.keepRemoved()
     const path = isAway ? this.path : this.own
-    const reading = readingOf(this.name, path, files, { stamps, inForce: this.good })
+    const reading = readingOf(this.name, path, files, { stamps, inForce: this.goodAt(path) })
     let value: T
     try {
       value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
@@ -126,6 +121,12 @@ export class Setting<T> {
     }
     if (this.accept(value, path, files)) this.onChange()
     this.host.lognotice(`config/relay-guard/${this.name} was read again and is in force (${this.hash})`)
+  }
+
+  /** The files in force, the ini file under the path that it has now: the operator's may take the default's place. */
+  private goodAt(path: string): ReadonlyMap<string, Shape> {
+    const ini = this.good.get(this.path)
+    return ini ? new Map([...this.good, [path, ini]]) : this.good
   }
 
   private judged(stamps: Stamps): void {
@@ -204,22 +205,6 @@ export class Setting<T> {
 }
 
 const settings: Setting<unknown>[] = []
-const watched: Setting<unknown>[] = []
-
-const everySecond: Watch = {
-  now: () => performance.now(),
-  start(setting) {
-    if (watched.push(setting) > 1) return
-    let busy = false
-    const pollAll = async () => {
-      if (busy) return
-      busy = true
-      for (const each of watched) await each.poll().catch((error) => each.fail(error))
-      busy = false
-    }
-    setInterval(() => void pollAll(), POLL_EVERY).unref()
-  },
-}
 
 /** A hash over all configurations in force in this process, 12 hexadecimal digits. */
 export const configurationHash = (): string =>
