@@ -31,6 +31,13 @@ interface Stat {
 
 const printStat = ({ ino, size, mtimeNs, ctimeNs }: Stat): string => [ino, size, mtimeNs, ctimeNs].join(':')
 
+/** Of errors of the system. A process that has too many files open may read it a little later. */
+const STATES: Record<string, FileError['state']> = {
+  ENOENT: 'missing',
+  EMFILE: 'unfinished',
+  ENFILE: 'unfinished',
+}
+
 /** The bytes of a regular file. Throws FileError where it is none, cannot be read, or changes while it is read. */
 export function readWhole(path: string): Buffer {
   let fd: number | undefined
@@ -45,12 +52,10 @@ export function readWhole(path: string): Buffer {
     return data
   } catch (error) {
     if (error instanceof FileError) throw error
-    const { code, message } = error as NodeJS.ErrnoException
-    // Without the path: whoever reports the error names the file, and it may stand where a password was meant.
-    throw new FileError(
-      `cannot be read: ${message.replace(/, \w+ '.*'$/s, '')}`,
-      code === 'ENOENT' ? 'missing' : undefined,
-    )
+    const { code = '', message } = error as NodeJS.ErrnoException
+    // Without the path: whoever reports the error names the file, and it may be a password in the wrong place.
+    const reason = /^E[A-Z\d]+: [^,]+/.exec(message)?.[0] ?? code
+    throw new FileError(`cannot be read: ${reason}`, STATES[code])
   } finally {
     if (fd !== undefined) closeSync(fd)
   }
