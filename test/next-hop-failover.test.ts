@@ -211,7 +211,7 @@ test('all hosts together end within the budget, and one that hangs leaves time f
   for (const delivery of [some, none]) delivery.abort()
 })
 
-test('a host that hangs up with recipients accepted is replaced, and all are said again', async (t) => {
+test('a host that hangs up with recipients accepted is replaced, and all are sent again', async (t) => {
   const first = await start(t, {
     respond: (_, argument) => (argument.includes('<c@') ? 'drop' : undefined),
   })

@@ -3,12 +3,13 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { HostFailure, ReplyParser, toReply } from '../core/next-hop/reply'
 
+const seed = Number(process.env['SEED'] ?? 5321)
 const parse = (text: string) => new ReplyParser().push(Buffer.from(text))
 
 test('a reply of several lines is one reply, with the enhanced code of its lines', () => {
-  const [said] = parse('550-5.1.1 No such\r\n550 5.1.1 user here\r\n')
-  assert.ok(said)
-  assert.deepEqual(toReply(said, 'mx:25'), {
+  const [reply] = parse('550-5.1.1 No such\r\n550 5.1.1 user here\r\n')
+  assert.ok(reply)
+  assert.deepEqual(toReply(reply, 'mx:25'), {
     answered: true,
     code: 550,
     status: '5.1.1',
@@ -18,10 +19,10 @@ test('a reply of several lines is one reply, with the enhanced code of its lines
 })
 
 test('a text that only looks like an enhanced code of another class is text', () => {
-  const [said] = parse('250 4.7.1 odd\r\n')
-  assert.ok(said)
-  assert.equal(toReply(said, '').status, undefined)
-  assert.equal(toReply(said, '').text, '4.7.1 odd')
+  const [reply] = parse('250 4.7.1 odd\r\n')
+  assert.ok(reply)
+  assert.equal(toReply(reply, '').status, undefined)
+  assert.equal(toReply(reply, '').text, '4.7.1 odd')
 })
 
 test('a bare code, a bare LF and two replies at once are read', () => {
@@ -64,18 +65,19 @@ test('replies do not depend on how their bytes are cut', () => {
             .join(''),
         )
         const parser = new ReplyParser()
-        const said = []
+        const parsed = []
         for (let from = 0; from < bytes.length; ) {
           const size = cuts.next().value
-          said.push(...parser.push(bytes.subarray(from, from + size)))
+          parsed.push(...parser.push(bytes.subarray(from, from + size)))
           from += size
         }
         assert.deepEqual(
-          said,
+          parsed,
           replies.map(([code, lines]) => ({ code, lines })),
         )
         assert.equal(parser.partial, false)
       },
     ),
+    { seed },
   )
 })

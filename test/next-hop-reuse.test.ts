@@ -34,17 +34,17 @@ test('a connection serves one transaction after the other, of its own route only
   assert.equal(sink.messages.length, 6)
 })
 
-test('a connection is left after so many transactions, and after so much rest, with QUIT', async (t) => {
+test('a connection is left after so many transactions, and after so long without one, with QUIT', async (t) => {
   const worn = await setUp(t, { maxTransactions: 2 })
   for (let i = 0; i < 4; i++) await worn.deliver()
   assert.equal(worn.sink.connections, 2)
   await until(() => worn.sink.open === 0)
   assert.equal(worn.sink.lines.filter((line) => line === 'QUIT').length, 2)
 
-  const rested = await setUp(t, { idleTime: 30 })
-  await rested.deliver()
-  await until(() => rested.sink.open === 0)
-  assert.equal(rested.sink.lines.at(-1), 'QUIT')
+  const unused = await setUp(t, { idleTime: 30 })
+  await unused.deliver()
+  await until(() => unused.sink.open === 0)
+  assert.equal(unused.sink.lines.at(-1), 'QUIT')
 })
 
 test('no more connections are kept than allowed', async (t) => {
@@ -149,7 +149,7 @@ test('what the next hop holds is made equal to what was accepted', async (t) => 
     const delivery = open()
     for (const name of ['a', 'b', 'c']) await delivery.rcpt(`${name}@b.example`)
     await delivery.hold(['a@b.example', 'b@b.example', 'c@b.example'])
-    assert.equal(sink.lines.includes('RSET'), false, 'nothing is said when nothing differs')
+    assert.equal(sink.lines.includes('RSET'), false, 'nothing is sent when nothing differs')
     const outcomes = await delivery.hold(['c@b.example', 'a@b.example', 'a@b.example'])
     assert.deepEqual(
       outcomes.map(({ recipient, reply }) => [recipient, reply.code]),
@@ -164,7 +164,7 @@ test('what the next hop holds is made equal to what was accepted', async (t) => 
   }
 })
 
-test('an envelope is said in one go where PIPELINING is offered, step by step where not', async (t) => {
+test('an envelope is sent in one go where PIPELINING is offered, step by step where not', async (t) => {
   for (const extensions of [[], ['PIPELINING']]) {
     const pending: boolean[] = []
     const respond: SinkOptions['respond'] = (stage, _, session) => {
@@ -230,12 +230,17 @@ test('a transaction that is given up leaves no message, whatever it was at', asy
 })
 
 test('a half message is never completed', async (t) => {
-  const { sink, open } = await setUp(t)
+  let heard = false
+  const onData: SinkOptions['onData'] = () => {
+    heard = true
+    return undefined
+  }
+  const { sink, open } = await setUp(t, {}, { onData })
   const delivery = open()
   await delivery.rcpt('b@b.example')
   const sent = delivery.send((body) => {
     body.write('Subject: half\r\n\r\nhalf\r\n')
-    setTimeout(() => delivery.abort(), 20)
+    void until(() => heard).then(() => delivery.abort())
   })
   const [outcome] = await sent
   assert.equal(outcome?.reply.answered, false)
@@ -244,17 +249,21 @@ test('a half message is never completed', async (t) => {
 })
 
 test('an envelope that is given up is taken back, and its connection used again', async (t) => {
-  const { sink, open, deliver } = await setUp(t)
+  let answered = false
+  const respond: SinkOptions['respond'] = (stage) => {
+    if (stage === 'rset') setImmediate(() => setImmediate(() => (answered = true)))
+    return undefined
+  }
+  const { sink, open, deliver } = await setUp(t, {}, { respond })
   const delivery = open()
   await delivery.rcpt('b@b.example')
   delivery.abort()
-  await until(() => sink.lines.at(-1) === 'RSET')
-  await new Promise((resolve) => setTimeout(resolve, 20))
+  await until(() => answered)
   await deliver()
   assert.deepEqual([sink.connections, sink.messages.length], [1, 1])
 })
 
-test('closing says QUIT on what is kept, and on what is in use when it comes back', async (t) => {
+test('closing sends QUIT on what is kept, and on what is in use when it comes back', async (t) => {
   const { sink, client, open, deliver } = await setUp(t)
   await deliver()
   const delivery = open('other')

@@ -40,6 +40,8 @@ async function setUp(
   return { sink, client, open, delivery: open() }
 }
 
+const seed = Number(process.env['SEED'] ?? 5321)
+
 /** Answers this at this stage. */
 const at =
   (stage: Stage, response: Response) =>
@@ -267,7 +269,7 @@ test('what comes in clear behind the answer to STARTTLS is an attack', async (t)
   }
 })
 
-test('a login is said by the best method offered, and only where nobody listens', async (t) => {
+test('a login is sent by the best method offered, and only where nobody listens', async (t) => {
   const login = (text: string) => text.replace('//', '//anna:s%3Acret@')
   const users = { anna: 's:cret' }
   for (const methods of [['PLAIN'], ['LOGIN'], ['CRAM-MD5', 'LOGIN', 'PLAIN']]) {
@@ -291,7 +293,7 @@ test('a login is said by the best method offered, and only where nobody listens'
   }
 })
 
-test('a login goes only to who proves its name by a good certificate, unless the operator says otherwise', async (t) => {
+test('a login goes only to whoever proves its name by a good certificate, unless the operator says otherwise', async (t) => {
   const good = privateAuthority()
   const other = certificate('other.example', ['127.0.0.1'])
   const users = { anna: 's:cret' }
@@ -382,11 +384,11 @@ test('a password leaves in clear for this machine only', async (t) => {
   assert.deepEqual(sink.lines, ['EHLO me.example'])
 })
 
-test('a name is said in SNI and must be the certificate’s; an address is not said', async (t) => {
+test('a name is sent in SNI and must be the certificate’s; an address is not sent', async (t) => {
   const tls = certificate('localhost')
-  const said: unknown[] = []
+  const sent: unknown[] = []
   const respond = (stage: Stage, _: string, { socket }: SinkSession) => {
-    if (stage === 'mail') said.push('servername' in socket && socket.servername)
+    if (stage === 'mail') sent.push('servername' in socket && socket.servername)
     return undefined
   }
   for (const [name, expected] of [
@@ -399,7 +401,7 @@ test('a name is said in SNI and must be the certificate’s; an address is not s
       hop: (text) => text.replace('127.0.0.1', name),
     })
     assert.equal((await delivery.rcpt('b@b.example')).code, 250)
-    assert.equal(said.pop(), expected)
+    assert.equal(sent.pop(), expected)
   }
 })
 
@@ -537,14 +539,14 @@ test('whatever a server sends, nothing throws or hangs', async () => {
       async (lines, ends, tls) => {
         const server = createServer((socket) => {
           socket.on('error', () => {})
-          const say = () => {
-            const next = lines[said++]
+          const speak = () => {
+            const next = lines[spoken++]
             if (next !== undefined) socket.write(next, 'latin1')
             else if (ends) socket.end()
           }
-          let said = 0
-          socket.on('data', say)
-          say()
+          let spoken = 0
+          socket.on('data', speak)
+          speak()
         })
         await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
         const address = server.address()
@@ -564,6 +566,6 @@ test('whatever a server sends, nothing throws or hangs', async () => {
         server.close()
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 60, seed },
   )
 })

@@ -171,6 +171,20 @@ test('one reply too many is nobody’s answer', async (t) => {
   }
 })
 
+test('a reply that comes after its time reaches nobody', async (t) => {
+  const options: SinkOptions = {
+    respond: (stage, argument) =>
+      stage === 'rcpt' && argument.includes('<slow@')
+        ? new Promise((resolve) => setTimeout(() => resolve('550 5.1.1 slow is unknown'), 150))
+        : undefined,
+  }
+  const { sink, open, deliver } = await setUp(t, { options, route: { timeout: 50 } })
+  assert.equal((await open().rcpt('slow@b.example')).answered, false)
+  for (let i = 0; i < 3; i++) assert.equal((await deliver()).code, 250)
+  await until(() => sink.open <= 1)
+  assert.equal((await deliver()).code, 250)
+})
+
 test('a hundred clients that idle with a recipient keep nobody out, and lose nothing', async (t) => {
   let most = 0
   const options: SinkOptions = {
@@ -187,7 +201,7 @@ test('a hundred clients that idle with a recipient keep nobody out, and lose not
     assert.equal((await idler.rcpt('b@b.example')).code, 250)
   }
   for (let round = 0; round < 3; round++) {
-    // Each says one recipient more, as those do who want to stay; a decent client comes between.
+    // Each sends one recipient more, as those do who want to stay; a decent client comes between.
     await Promise.all(idlers.slice(0, 30).map((idler) => idler.rcpt(`c${round}@b.example`)))
     const decent = open(sender, 2_000)
     assert.equal((await decent.rcpt('b@b.example')).code, 250)
@@ -226,7 +240,7 @@ test('who idles longest gives way first, and nobody before the grace is over', a
   assert.equal(mails().length, 3, 'the second one kept its connection')
   time = 5_000
   await first.rcpt('c@b.example')
-  assert.equal(mails().length, 4, 'the first one has to say its envelope again')
+  assert.equal(mails().length, 4, 'the envelope of the first one is sent again')
   assert.deepEqual(
     (await first.send(text('x\r\n'))).map(({ recipient }) => recipient),
     ['b@b.example', 'c@b.example'],
@@ -275,7 +289,7 @@ test('where others hold all connections that a host takes, it is asked again unt
   assert.equal((await waiting).code, 250)
 })
 
-test('a host that takes no connection in all the time is said to be full, not dead', async (t) => {
+test('a host that takes no connection in all the time is reported full, not dead', async (t) => {
   const respond = () => '421 4.7.0 Error: too many connections from 127.0.0.1'
   const { sink, open } = await setUp(t, { options: { respond } })
   const reply = await open(sender, 300).rcpt('b@b.example')

@@ -6,6 +6,7 @@ import { type Envelope, type FullSettings, type Route, type Settings, withDefaul
 /** More than this many routes, and those without connections are forgotten. */
 const MANY_ROUTES = 1_000
 
+/** Hands messages to next hops. One a process, so that all keep to `connections`. */
 export class NextHopClient {
   #settings: FullSettings
   #routes = new Map<string, Connections>()

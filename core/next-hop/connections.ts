@@ -16,11 +16,12 @@ interface Idle {
   timer: NodeJS.Timeout
 }
 
-/** What a 421 greeting says when it is about the number of connections, in the words of the usual servers. */
+/** A 421 greeting that is about the number of connections, in the words of the usual servers. */
 const TOO_MANY = /too many|concurrent|simultaneous|limit/i
 /** A connection to a host that is short of them is kept no longer than this for reuse, ms: other workers want some, too. */
 const SHORT_IDLE = 1_000
 
+/** The pool of one route: its hosts, its places, and the sessions that are open. */
 export class Connections {
   readonly hosts: Hosts
   readonly places: Places
@@ -80,7 +81,7 @@ export class Connections {
     const { connectTimeout, maxTransactions } = this.settings
     if (session.alive) {
       if (this.#closed || session.transactions >= maxTransactions) this.#quit(session)
-      // Whoever waits says RSET before its own MAIL, and need not wait for the answer to ours.
+      // Whoever waits sends RSET before its own MAIL, and need not wait for the answer to ours.
       else if (!session.transaction || this.places.awaited) this.#keep(session)
       else this.#whileBetween(this.#reset(session, connectTimeout))
     }
@@ -94,7 +95,10 @@ export class Connections {
     await Promise.all(this.#between)
   }
 
-  /** What a host's refusal of a new connection means. */
+  /**
+   * A host refused a new connection. A 421 while it keeps others of ours, or about their number, is congestion: the
+   * search waits. Anything else lets the host back off.
+   */
   async #refused(hop: NextHop, error: unknown, search: Search): Promise<void> {
     const own = [...this.#open].filter((session) => hopKey(session.hop) === hopKey(hop)).length
     const isFull =

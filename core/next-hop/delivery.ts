@@ -20,6 +20,7 @@ import type { Session } from './session'
 
 const OVER = noAnswer('The transaction is over')
 
+/** Made by NextHopClient.open. Calls are carried out one after the other; none rejects. */
 export class Delivery implements Holder {
   /** While it lives, with a transaction open. It, not this delivery, knows what it accepted. */
   #session: Session | undefined

@@ -5,12 +5,13 @@ import { type NextHop, printHost } from './address'
 /** Hears one line for each change. */
 export type HealthLog = (line: string, change: 'down' | 'back') => void
 
+/** Which hosts are down, of all routes of one client. */
 export class Health {
   #down = new Set<string>()
 
   constructor(readonly log: HealthLog) {}
 
-  /** `backOff` in ms. */
+  /** It failed for the reason `error` and backs off for `backOff` ms; one line unless it was down. */
   down(hop: NextHop, error: unknown, backOff: number) {
     const host = printHost(hop)
     if (this.#down.has(host)) return
@@ -19,6 +20,7 @@ export class Health {
     this.log(`next hop ${host}: down (${why}), backs off ${Math.round(backOff / 1000)} s`, 'down')
   }
 
+  /** It works; one line if it was down. */
   back(hop: NextHop) {
     const host = printHost(hop)
     if (this.#down.delete(host)) this.log(`next hop ${host}: back`, 'back')

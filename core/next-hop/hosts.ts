@@ -26,6 +26,7 @@ export function hopKey(hop: NextHop): string {
   return key
 }
 
+/** The state of a route's hosts, by hopKey: who backs off until when, and how long connecting takes. */
 export class Hosts {
   #states = new Map<string, State>()
 

@@ -14,6 +14,10 @@ interface Waiting {
   come: () => void
 }
 
+/**
+ * The places of one route: taken for a transaction, whether its session is new or from the pool. Fair by deadline, and
+ * taken back from clients who idle.
+ */
 export class Places {
   #taken = 0
   #waiting: Waiting[] = []

@@ -7,6 +7,7 @@ import { now } from './route'
 const FIRST_PAUSE = 100
 const LONGEST_PAUSE = 2_000
 
+/** Ends at its deadline or when `signal` aborts. */
 export class Search {
   /** Hosts that had their turn. */
   readonly tried = new Set<string>()

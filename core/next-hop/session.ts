@@ -33,6 +33,7 @@ export interface OpenTransaction {
   accepted: string[]
 }
 
+/** A connection on which mail can be given. It owns what belongs to its open transaction. */
 export class Session {
   /** What EHLO offered: keyword in upper case, and its parameters. */
   capabilities = new Map<string, string>()
@@ -116,7 +117,7 @@ export class Session {
     return replies
   }
 
-  /** Drops the connection at once. */
+  /** Drops the connection at once; `why` is what anyone still waiting for a reply gets. */
   destroy(why: string) {
     this.wire.fail(new HostFailure(why, false))
   }

@@ -17,7 +17,7 @@ export const LONGEST_FINAL = 3_600_000
 
 const MOST_CONNECTIONS = 1_000
 
-/** What the operator's words about TLS come to; a login goes only to whoever proves its name, unless that is said. */
+/** Reads `tls` or `smarthost_tls`. Where a next hop has a login and the key is not written: verify, for the password's sake. */
 function readTls(fields: Fields, key: string, hops: NextHop[]): Pick<Route, 'tls' | 'tlsForLogin'> {
   const tls = fields.choice<TlsMode>(key, 'may', TLS_MODES)
   if (fields.has(key) || !hops.some(({ user }) => user !== undefined)) return { tls }
@@ -109,10 +109,12 @@ function parseFinal(text: string): number {
  */
 function keyOf(
   where: string,
-  { tls, connections, timeout, timeoutFinal, ca }: Omit<Route, 'key' | 'hops'>,
+  { tls, tlsForLogin, connections, timeout, timeoutFinal, ca }: Omit<Route, 'key' | 'hops'>,
 ): string {
   const authorities = ca ? ` ${createHash('sha256').update(ca).digest('hex').slice(0, 16)}` : ''
-  return `${where} ${tls} ${connections} ${timeout} ${timeoutFinal}${authorities}`
+  // By the operator's own word it is kept to on loopback, too: no connection in clear is shared with it.
+  const mode = tlsForLogin ? `${tls} for login` : tls
+  return `${where} ${mode} ${connections} ${timeout} ${timeoutFinal}${authorities}`
 }
 
 function printWithoutLogin(hop: NextHop): string {

@@ -47,12 +47,12 @@ export class Speaker {
     })
   }
 
-  /** Says the response, or the usual one. False when the session is over. */
+  /** Sends the response, or the usual one, and returns its code; nothing when there is none. */
   async #answer(stage: Stage, argument: string, usual: string | string[]): Promise<string | undefined> {
-    return this.#say((await this.options.respond?.(stage, argument, this.#session)) ?? usual)
+    return this.#send((await this.options.respond?.(stage, argument, this.#session)) ?? usual)
   }
 
-  #say(response: Exclude<Response, undefined>): string | undefined {
+  #send(response: Exclude<Response, undefined>): string | undefined {
     if (response === 'drop') this.socket.destroy()
     if (response === 'hang') this.#silent = true
     if (response === 'drop' || response === 'hang') return undefined
@@ -92,7 +92,7 @@ export class Speaker {
       case 'LHLO':
       case 'HELO':
         if ((verb.toUpperCase() === 'LHLO') !== Boolean(options.lmtp))
-          return void this.#say('500 5.5.1 Wrong greeting')
+          return void this.#send('500 5.5.1 Wrong greeting')
         await this.#answer('ehlo', line, this.#capabilities())
         return
       case 'STARTTLS':
@@ -101,20 +101,20 @@ export class Speaker {
       case 'AUTH':
         return this.#auth(rest)
       case 'MAIL':
-        if (this.#mailSeen) return void this.#say('503 5.5.1 Nested MAIL')
+        if (this.#mailSeen) return void this.#send('503 5.5.1 Nested MAIL')
         if ((await this.#answer('mail', rest, '250 2.1.0 Sender ok')) !== '250') return
         this.#mailSeen = true
         Object.assign(session, { from: address?.[1] ?? rest, params: address?.[2] ?? '', to: [] })
         return
       case 'RCPT':
         sink.rcpts.push(address?.[1] ?? rest)
-        if (!this.#mailSeen) return void this.#say('503 5.5.1 MAIL first')
+        if (!this.#mailSeen) return void this.#send('503 5.5.1 MAIL first')
         if ((await this.#answer('rcpt', rest, '250 2.1.5 Recipient ok'))?.startsWith('25')) {
           session.to.push(address?.[1] ?? rest)
         }
         return
       case 'DATA':
-        if (!session.to.length) return void this.#say('503 5.5.1 RCPT first')
+        if (!session.to.length) return void this.#send('503 5.5.1 RCPT first')
         if ((await this.#answer('data', rest, '354 Go ahead')) === '354') {
           this.#message = []
           this.#bytes = 0
@@ -129,7 +129,7 @@ export class Speaker {
         this.socket.end()
         return
       default:
-        this.#say('500 5.5.2 Unknown command')
+        this.#send('500 5.5.2 Unknown command')
     }
   }
 
@@ -177,10 +177,10 @@ export class Speaker {
       const [, user = '', password = ''] = decode(initial ?? '').split('\0')
       return check(user, password)
     }
-    this.#say('334 VXNlcm5hbWU6')
+    this.#send('334 VXNlcm5hbWU6')
     void next()
       .then((user) => {
-        this.#say('334 UGFzc3dvcmQ6')
+        this.#send('334 UGFzc3dvcmQ6')
         return next().then((password) => check(decode(user), decode(password)))
       })
       .catch(() => void this.socket.destroy())
@@ -198,7 +198,7 @@ export class Speaker {
     this.#bytes += taken.length
     if (!taken.length) return false
     const broken = this.options.onData?.(this.#bytes, this.#session)
-    if (broken !== undefined) this.#say(broken)
+    if (broken !== undefined) this.#send(broken)
     await this.options.pace?.()
     if (end < 0) return false
     this.#message = undefined
@@ -213,16 +213,16 @@ export class Speaker {
     const usual = this.options.lmtp ? to.map(() => '250 2.0.0 Delivered') : ['250 2.0.0 Queued']
     const response = (await this.options.respond?.('dot', '', session)) ?? usual
     if (response === 'drop' || response === 'hang' || Buffer.isBuffer(response))
-      return void this.#say(response)
+      return void this.#send(response)
     const lines = typeof response === 'string' ? [response] : response
     const accepted = this.options.lmtp ? to.filter((_, index) => lines[index]?.startsWith('2')) : to
     if (lines[0]?.startsWith('2') || accepted.length) {
       const message = { from, to: this.options.lmtp ? accepted : [...to], params, data, tls }
-      if (!this.options.lmtp && !lines[0]?.startsWith('2')) return void this.#say(lines)
+      if (!this.options.lmtp && !lines[0]?.startsWith('2')) return void this.#send(lines)
       this.sink.messages.push(user === undefined ? message : { ...message, user })
     }
     this.#reset()
-    this.#say(lines)
+    this.#send(lines)
   }
 
   #reset() {
