@@ -142,6 +142,7 @@ describe('acl.ini', () => {
       '[files]\nreject[] = /nowhere',
       'acl.ini [files] /nowhere: cannot be read: it is not in the last good configuration',
     ],
+    ['[files]\nnever[] = ; /etc/never.txt', 'acl.ini [files] never: names no file'],
     [
       '[files]\nlisteners[] = /x',
       'acl.ini [files] listeners: is not a key of this section; known: reject, never, relay',

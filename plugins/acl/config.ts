@@ -81,8 +81,10 @@ function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields
       wrong(key, `"${value}" is neither an exception nor a label; write off alone for an exception`)
     if (range) builder.add(range, written.push({ key, label: off ? '' : value, off }) - 1)
   }
+  const paths = files.list(name, (text) => text)
+  if (files.isEmpty(name)) files.wrong(name, 'names no file')
   let base = written.length
-  for (const path of files.list(name, (text) => text)) {
+  for (const path of paths) {
     parts.push({ path, base })
     base += (yield* readFile(path, reading, base, builder)) + 1
   }
