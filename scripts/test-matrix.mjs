@@ -86,7 +86,7 @@ function run({ node, haraka, files, name }, folder) {
 }
 
 const wanted = process.argv.slice(2)
-const folder = join(tmpdir(), 'relay-guard-matrix')
+const folder = join(root, 'dist', 'matrix')
 mkdirSync(folder, { recursive: true })
 execFileSync('npm', ['run', '-s', 'pack'], { cwd: root, stdio: 'pipe' })
 for (const cell of cells) {

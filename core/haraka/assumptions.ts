@@ -71,6 +71,15 @@ const values = (where: string, what: string, of: Find, types: Record<string, str
 
 const item = file('outbound', 'HMailItem.prototype')
 
+function throws(call: () => void): boolean {
+  try {
+    call()
+    return false
+  } catch {
+    return true
+  }
+}
+
 const silent = {
   logdebug: () => undefined,
   logprotocol: () => undefined,
@@ -409,13 +418,16 @@ export const assumptions: Assumption[] = [
   },
   {
     where: 'package.json',
-    fault: '@haraka/email-address does not parse a From: field',
+    fault: '@haraka/email-address does not parse a From: field strictly',
     holds: (haraka) => {
       const { parseHeader } = haraka.package('@haraka/email-address') as {
         parseHeader(value: string, options: object): { user?: string; host?: string }[]
       }
-      const [from] = parseHeader('Ann <ann@example.org>', { startAt: 'from' })
-      return from?.user === 'ann' && from.host === 'example.org'
+      const strict = { startAt: 'from', allowAtInDisplayName: false }
+      const [from] = parseHeader('Ann <ann@example.org>', strict)
+      return (
+        from?.user === 'ann' && from.host === 'example.org' && throws(() => parseHeader('a@b <c@d>', strict))
+      )
     },
   },
 ]
