@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Haraka } from './support/haraka'
+import { isHaraka32 } from './support/install'
 import { codes, each, only, sessionFrom, startLimits, tryConnect, tryMail, tryRcpt } from './support/limits'
 import { said } from './support/tries'
 
@@ -102,7 +103,9 @@ describe('errors per connection', () => {
     'DATA without a recipient': 'DATA',
   }
   for (const [name, line] of Object.entries(noise)) {
-    test(`end it after four ${name}`, async () => {
+    // Haraka 3.2 does not count an address that it cannot read.
+    const isCounted = !(isHaraka32 && line.startsWith('MAIL'))
+    test(`end it after four ${name}`, { skip: !isCounted }, async () => {
       const client = await sessionFrom(haraka, '127.1.6.1')
       const replies = await each(4, () => client.command(line))
       assert.ok(

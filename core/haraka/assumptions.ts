@@ -3,8 +3,9 @@
 
 import { Server } from 'node:net'
 import { HOOK_ORDER } from '../hook-order'
+import { plain } from './address'
 import { DSN } from './reply'
-import type { Connection, HarakaInsides, Transaction } from './types'
+import type { Connection, HarakaAddress, HarakaInsides, Transaction } from './types'
 
 export interface Assumption {
   /** Haraka's file that it is about. */
@@ -168,6 +169,17 @@ function tryDenial(haraka: HarakaInsides, code: number): { given: unknown[]; rep
     if (deny) plugins.registered_hooks['deny'] = deny
     else delete plugins.registered_hooks['deny']
     delete plugins.registered_plugins[name]
+  }
+}
+
+type AddressClass = new (path: string) => HarakaAddress
+
+/** The class of envelope addresses: 3.2 has one of its own, which wraps that of the package. */
+function addressClass(haraka: HarakaInsides): AddressClass {
+  try {
+    return (haraka.file('address') as { Address: AddressClass }).Address
+  } catch {
+    return (haraka.package('@haraka/email-address') as { Address: AddressClass }).Address
   }
 }
 
@@ -398,6 +410,15 @@ export const assumptions: Assumption[] = [
     },
   },
 
+  {
+    where: 'address.js',
+    fault: 'an envelope address does not give its values as strings',
+    holds: (haraka) => {
+      const Address = addressClass(haraka)
+      const { host, address } = plain(new Address('<Ann@Example.org>'))
+      return host === 'example.org' && address === 'Ann@Example.org' && plain(new Address('<>')).host === ''
+    },
+  },
   {
     where: 'package.json',
     fault: '@haraka/email-address gives an Address no string "address", or no parts',

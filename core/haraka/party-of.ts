@@ -1,6 +1,7 @@
 // The only place that makes a Party out of Haraka's Connection.
 import type { Party } from '../party'
 import { registry } from '../registry'
+import { plain } from './address'
 import { classificationOf, mayRelay, relayRuleOf, userOf } from './relaying'
 import { senderSpf } from './spf-result'
 import type { Connection } from './types'
@@ -22,6 +23,6 @@ export function partyOf(connection: Connection): Party {
   }
   if (relays) party.relayRule = relayRuleOf(connection)
   if (user !== undefined) party.user = identityOf(user)
-  if (transaction) party.sender = transaction.mail_from
+  if (transaction) party.sender = plain(transaction.mail_from)
   return party
 }

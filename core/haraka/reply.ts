@@ -1,6 +1,7 @@
 // The one place that gives a decision to Haraka: reply, result and log line.
 import { type Decision, type DecisionRecord, ownFailure, printRule } from '../decision'
 import { clean } from '../text'
+import { plain } from './address'
 import type { Connection, Next, Plugin, QueuedMail } from './types'
 
 /**
@@ -40,7 +41,7 @@ export function record(
   // Accepted, but worth notice: it would be refused with another `action`.
   const noted = !accepted || /-(?:shadow|tagged)$/.test(decision.outcome)
   if (!decision.again) results.add(plugin, accepted ? { pass: said } : { fail: said })
-  const from = transaction?.mail_from?.address
+  const from = transaction?.mail_from && plain(transaction.mail_from).address
   const line = {
     id: replyId(connection),
     outcome: decision.outcome,
@@ -71,8 +72,8 @@ export function recordQueued(plugin: Plugin, mail: QueuedMail, decision: Decisio
     outcome: decision.outcome,
     rule: printRule(decision.rule),
     ip,
-    from: clean(mail_from.address || '<>'),
-    to: clean(rcpt_to.map(({ address }) => address).join(' ')),
+    from: clean(plain(mail_from).address || '<>'),
+    to: clean(rcpt_to.map((each) => plain(each).address).join(' ')),
     reply: clean(`${decision.code} ${decision.status} ${decision.text}`),
   }
   mail.lognotice(plugin, 'decision', line)

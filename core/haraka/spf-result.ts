@@ -1,5 +1,6 @@
 // What haraka-plugin-spf found, if it is loaded.
 import type { SpfAnswer } from '../party'
+import { plain } from './address'
 import type { Connection, Plugin } from './types'
 
 let isLoaded = false
@@ -15,12 +16,13 @@ export function expectSpf(plugin: Plugin): void {
  * leaves no result where DNS took too long or failed; it asks nothing for private addresses, and says what it skips.
  */
 export function senderSpf({ transaction, remote }: Connection): SpfAnswer {
-  const host = transaction?.mail_from?.host
+  const host = transaction?.mail_from && plain(transaction.mail_from).host
   if (!transaction || !host) return 'no'
   const result = transaction.results.get('spf')
   if (result?.['scope'] !== 'mfrom')
     return isLoaded && !remote.is_private && !isSkipped(result) ? 'cannot tell' : 'no'
-  if ((result['domain'] ?? host) !== host) return 'no'
+  // On Haraka 3.2 another plugin may pass the host on as it was wrapped (address.ts).
+  if (String(result['domain'] ?? host) !== host) return 'no'
   if (result['result'] === 'Pass') return 'pass'
   return result['result'] === 'TempError' ? 'cannot tell' : 'no'
 }

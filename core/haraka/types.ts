@@ -24,6 +24,17 @@ export interface Address {
 }
 
 /** haraka-results: what plugins found, on a connection or a transaction. */
+/**
+ * An envelope address as core holds it. Haraka 3.2 wraps it for plugins of old: its `host` and `address` are functions that
+ * pass for strings, but not with `===`. `plain` (address.ts) gives the values.
+ */
+export interface HarakaAddress {
+  readonly user: string
+  readonly original: string
+  readonly host: unknown
+  readonly address: unknown
+}
+
 export interface Results {
   add(plugin: { name: string }, result: Record<string, unknown>): void
   get(plugin: string | { name: string }): Record<string, unknown> | undefined
@@ -59,8 +70,8 @@ interface MessageStream {
 /** One mail transaction (Haraka's transaction.js). */
 export interface Transaction {
   uuid: string
-  mail_from: Address
-  rcpt_to: Address[]
+  mail_from: HarakaAddress
+  rcpt_to: HarakaAddress[]
   notes: Record<string, unknown> & { skip_plugins: string[] }
   results: Results
   header: Header
@@ -114,8 +125,8 @@ export interface QueuedMail {
   todo: {
     uuid?: string
     domain: string
-    mail_from: Address
-    rcpt_to: Address[]
+    mail_from: HarakaAddress
+    rcpt_to: HarakaAddress[]
     notes: Record<string, unknown>
   }
   /** One for each part that still has to be dealt with; `discard` at none removes the queue file. */
@@ -124,7 +135,7 @@ export interface QueuedMail {
   found_mx?(hosts: unknown): Promise<void>
   /** The message as in the queue file, dots stuffed. */
   data_stream(): Readable
-  split_to_new_recipients(recipients: Address[], why: string, done: (part: QueuedMail) => void): void
+  split_to_new_recipients(recipients: HarakaAddress[], why: string, done: (part: QueuedMail) => void): void
   temp_fail(why: string): void
   bounce(why: string): void
   discard(): void
@@ -134,9 +145,9 @@ export interface QueuedMail {
     protocol: string,
     host: string,
     response: string,
-    ok: Address[],
-    later: Address[],
-    never: Address[],
+    ok: HarakaAddress[],
+    later: HarakaAddress[],
+    never: HarakaAddress[],
     secured: boolean,
     authenticated: boolean,
   ): void

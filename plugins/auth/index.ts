@@ -1,10 +1,11 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
 
 import type { Decision } from '../../core/decision'
+import { plain } from '../../core/haraka/address'
 import { endAuthDialogue } from '../../core/haraka/auth-notes'
 import { partyOf } from '../../core/haraka/party-of'
 import { answer, guarded, record } from '../../core/haraka/reply'
-import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
+import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
@@ -56,7 +57,7 @@ export const auth_command = guarded(function (this, next, connection, params: st
   answer(this, next, connection, refusal)
 })
 
-export const own_sender = guarded(function (this, next, connection, params: [Address]) {
+export const own_sender = guarded(function (this, next, connection, params: [HarakaAddress]) {
   endAuthDialogue(connection)
   checkOwner.call(this, next, connection, params[0])
 })
@@ -66,7 +67,13 @@ export const own_sender_again = guarded(function (this, next, connection) {
   checkOwner.call(this, next, connection, connection.transaction?.mail_from)
 })
 
-function checkOwner(this: Plugin, next: Next, connection: Connection, sender: Address | undefined): void {
+function checkOwner(
+  this: Plugin,
+  next: Next,
+  connection: Connection,
+  given: HarakaAddress | undefined,
+): void {
+  const sender = given && plain(given)
   const user = partyOf(connection).user ?? connection.notes.auth_user
   if (!user || !sender || ownsSender(auth.value, user, sender, realm())) next()
   else

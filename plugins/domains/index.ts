@@ -1,7 +1,7 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
 import { allowLongLines } from '../../core/haraka/message'
-import type { Address, Connection, Next, Plugin } from '../../core/haraka/types'
+import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
@@ -49,7 +49,7 @@ export function overrule(
 ): void {
   const [, , plugin, method, hookParams] = params
   const isRelay = plugin === 'relay' && method === 'dest_domains'
-  next(isRelay && judge(connection, (hookParams as [Address])[0]).accepted ? OK : CONT)
+  next(isRelay && judge(connection, (hookParams as [HarakaAddress])[0]).accepted ? OK : CONT)
 }
 
 /** Called by Haraka when it stops. */

@@ -1,5 +1,6 @@
 // The open-relay battery: the address forms that have made relays of mail servers, those that look like them and are
 // fine, and what each kind of client is answered. Written from the contract, not from the plugins.
+import { isHaraka32 } from './install'
 import type { Kind } from './world'
 
 /**
@@ -24,8 +25,8 @@ export interface Form {
 
 const form = (path: string, others: Outcome, relaying: Outcome = others, arrives?: string): Form => ({
   path,
-  others,
-  relaying,
+  // Haraka 3.2 itself refuses it.
+  ...(isHaraka32 && /\s/.test(path) ? { others: 'malformed', relaying: 'malformed' } : { others, relaying }),
   ...(arrives !== undefined && { arrives }),
 })
 

@@ -35,6 +35,11 @@ export const harakaModules =
 /** Haraka's own directory. */
 export const harakaHome = join(harakaModules, harakaName)
 
+/** 3.2 differs where its core reads commands: it takes no space in a quoted local part, and counts fewer errors. */
+export const isHaraka32 = /^3\.2\./.test(
+  JSON.parse(readFileSync(join(harakaHome, 'package.json'), 'utf8')).version,
+)
+
 /** Haraka's own start script. Run by node itself, so that its pid is the one we started. */
 export const harakaScript = join(harakaHome, 'bin', 'haraka')
 

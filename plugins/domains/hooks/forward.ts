@@ -1,6 +1,7 @@
 // delivery = forward: the next hop is asked at RCPT on the connection that then delivers, and its answers are ours.
 import type { Decision } from '../../../core/decision'
-import type { Address, Transaction } from '../../../core/haraka/types'
+import { plain } from '../../../core/haraka/address'
+import type { HarakaAddress, Transaction } from '../../../core/haraka/types'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Delivery } from '../../../core/next-hop/delivery'
 import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
@@ -10,14 +11,17 @@ import type { DeliveryChoice } from '../policy/route-choice'
 import { abandonDelivery, stateOf } from './transaction'
 
 /** An address as the next hop is told it: as the client wrote it, its host in ASCII; <postmaster> has none (RFC 5321 4.5.1). */
-export const wire = ({ user, host }: Address): string => (host === '' ? user : `${user}@${host}`)
+export function wire(address: HarakaAddress): string {
+  const { user, host } = plain(address)
+  return host === '' ? user : `${user}@${host}`
+}
 
 /** Asks the next hop for one recipient. The answer is the client's, an acceptance too. */
 export async function ask(
   client: NextHopClient,
   transaction: Transaction,
   choice: DeliveryChoice,
-  recipient: Address,
+  recipient: HarakaAddress,
 ): Promise<Decision> {
   const reply = await deliveryFor(client, transaction, choice).rcpt(wire(recipient))
   return decide(reply, choice, isAccepted(reply) ? 'recipient.accepted' : 'recipient')

@@ -1,8 +1,9 @@
 // Hooks at MAIL: who may write in our name.
 import type { Decision } from '../../../core/decision'
+import { plain } from '../../../core/haraka/address'
 import { partyOf } from '../../../core/haraka/party-of'
 import { answer, guarded, record } from '../../../core/haraka/reply'
-import type { Address, Connection, Plugin } from '../../../core/haraka/types'
+import type { Connection, HarakaAddress, Plugin } from '../../../core/haraka/types'
 import { judgeSender } from '../policy/sender'
 import { ownsOf, runtime } from './runtime'
 import { stateOf } from './transaction'
@@ -12,7 +13,7 @@ export const begin = guarded(function (
   this,
   next,
   connection,
-  params: [Address, Record<string, string | null>],
+  params: [HarakaAddress, Record<string, string | null>],
 ) {
   if (connection.transaction) stateOf(connection.transaction).parameters = params[1] ?? {}
   next()
@@ -35,7 +36,7 @@ export function senderRefusal(plugin: Plugin, connection: Connection): Decision 
   if (!transaction || stateOf(transaction).senderJudged === generation) return undefined
   const state = stateOf(transaction)
   const party = partyOf(connection)
-  const decision = judgeSender(value, transaction.mail_from, party, ownsOf(party))
+  const decision = judgeSender(value, plain(transaction.mail_from), party, ownsOf(party))
   if (decision && decision.code >= 400) return decision
   state.senderJudged = generation
   delete state.tags.sender

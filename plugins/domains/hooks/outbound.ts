@@ -1,5 +1,6 @@
 // Haraka's outbound queue: what is put there, and where it goes from there.
 
+import { cannotBeQueued } from '../../../core/haraka/address'
 import { mayRelay } from '../../../core/haraka/relaying'
 import { senderSpf } from '../../../core/haraka/spf-result'
 import type { Connection, Outbound, Plugin, Transaction } from '../../../core/haraka/types'
@@ -21,6 +22,8 @@ export function enqueue(
   transaction: Transaction,
   refused: Outcome[] = [],
 ): Promise<void> {
+  const fatal = transaction.rcpt_to.find(cannotBeQueued)
+  if (fatal) return Promise.reject(new Error(`Haraka 3.2 cannot queue mail for the domain ${fatal.host}`))
   const memory: Memory = {
     ip: connection.remote.ip,
     mayRelay: mayRelay(connection),

@@ -1,6 +1,7 @@
 // Hooks at the queue: the message is handed over, and leaves by its route.
 
 import type { Decision } from '../../../core/decision'
+import { plain } from '../../../core/haraka/address'
 import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
 import { answer, guarded, record, recordQueued } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
@@ -53,7 +54,7 @@ async function forward(
   if (!said) throw new Error('the next hop gave no outcome')
   const decision = decide(said, way, isAccepted(said) ? 'message.forwarded' : 'message')
   const about = {
-    to: transaction.rcpt_to.map(({ address }) => address).join(' '),
+    to: transaction.rcpt_to.map((each) => plain(each).address).join(' '),
     ...(said.host && {
       host: said.host,
       said: `${said.code} ${said.status ?? ''} ${said.text}`.replace(/ +/g, ' '),
@@ -97,7 +98,7 @@ export const hand_over_relayed = guarded(async function (this, next, connection)
 })
 
 async function queue(plugin: Plugin, next: Next, connection: Connection, transaction: Transaction) {
-  const to = transaction.rcpt_to.map(({ address }) => address).join(' ')
+  const to = transaction.rcpt_to.map((each) => plain(each).address).join(' ')
   await enqueue(plugin, connection, transaction)
   const rule = mayRelay(connection)
     ? relayRuleOf(connection)

@@ -2,7 +2,7 @@
 
 import { Transform, type Writable } from 'node:stream'
 import { isWhollyStuffed } from '../../../core/haraka/message'
-import type { Address, QueuedMail } from '../../../core/haraka/types'
+import type { HarakaAddress, QueuedMail } from '../../../core/haraka/types'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
@@ -139,7 +139,7 @@ const sentence = (reply: Reply | undefined): string =>
   reply ? `${reply.code} ${reply.status ?? ''} ${clean(reply.text)}` : 'no answer'
 
 /** What Haraka's DSN says of a recipient (RFC 3464). */
-function note(address: Address, reply: Reply): Address {
+function note(address: HarakaAddress, reply: Reply): HarakaAddress {
   if (isAccepted(reply)) return address
   const { code, status, text, host } = reply
   return Object.assign(address, {

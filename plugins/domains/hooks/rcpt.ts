@@ -1,9 +1,11 @@
 // Hooks at RCPT: the relay decision, and the next hop's own answer.
 
 import { ownFailure } from '../../../core/decision'
+import { plain } from '../../../core/haraka/address'
 import { answer, guarded, record } from '../../../core/haraka/reply'
-import type { Address, Transaction } from '../../../core/haraka/types'
+import type { HarakaAddress, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
+import type { Mailbox } from '../../../core/party'
 import { clean } from '../../../core/text'
 import { nextHopConflict } from '../policy/route-choice'
 import { ask } from './forward'
@@ -11,22 +13,22 @@ import { senderRefusal } from './mail'
 import { deliveryChoiceFor, judge, runtime } from './runtime'
 import { stateOf } from './transaction'
 
-const about = (recipient: Address) => ({ to: recipient.address })
+const about = (recipient: HarakaAddress) => ({ to: plain(recipient).address })
 
 /** First, so that nobody is asked about a recipient that is refused anyway. */
-export const judge_recipient = guarded(function (this, next, connection, params: [Address]) {
+export const judge_recipient = guarded(function (this, next, connection, params: [HarakaAddress]) {
   const refusal = senderRefusal(this, connection) ?? judge(connection, params[0]).refused
   if (refusal) answer(this, next, connection, refusal, about(params[0]))
   else next()
 })
 
 /** Last of the rcpt hooks, so that other plugins may refuse before. */
-export const accept_ours = guarded(function (this, next, connection, params: [Address]) {
+export const accept_ours = guarded(function (this, next, connection, params: [HarakaAddress]) {
   next(judge(connection, params[0]).accepted ? OK : CONT)
 })
 
 /** The relay decision, whichever plugin accepted the recipient. */
-export const last_word = guarded(function (this, next, connection, recipient: Address) {
+export const last_word = guarded(function (this, next, connection, recipient: HarakaAddress) {
   const { transaction } = connection
   if (!transaction) return next()
   const { accepted, refused } = judge(connection, recipient)
@@ -39,7 +41,7 @@ export const last_word = guarded(function (this, next, connection, recipient: Ad
 })
 
 /** After everything else that may refuse, because a RCPT cannot be taken back at the next hop. */
-export const ask_next_hop = guarded(async function (this, next, connection, recipient: Address) {
+export const ask_next_hop = guarded(async function (this, next, connection, recipient: HarakaAddress) {
   const { transaction } = connection
   const { accepted } = judge(connection, recipient)
   if (!transaction || !accepted) return answer(this, next, connection, ownFailure(this), about(recipient))
@@ -55,8 +57,8 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
 })
 
 /** Puts the address where <postmaster> goes in its place. */
-function redirect(transaction: Transaction, from: Address, to: { user: string; host: string }): Address {
-  const Constructor = from.constructor as new (user: string, host: string) => Address
+function redirect(transaction: Transaction, from: HarakaAddress, to: Mailbox): HarakaAddress {
+  const Constructor = from.constructor as new (user: string, host: string) => HarakaAddress
   const address = new Constructor(to.user, to.host)
   transaction.rcpt_to[transaction.rcpt_to.length - 1] = address
   return address

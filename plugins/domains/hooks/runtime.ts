@@ -1,7 +1,9 @@
 // What a running server holds: the configuration in force and the connections to next hops.
+
+import { plain } from '../../../core/haraka/address'
 import { partyOf } from '../../../core/haraka/party-of'
 import { mayRelay } from '../../../core/haraka/relaying'
-import type { Address, Connection } from '../../../core/haraka/types'
+import type { Connection, HarakaAddress } from '../../../core/haraka/types'
 import type { Setting } from '../../../core/ini/reload'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Party } from '../../../core/party'
@@ -30,7 +32,8 @@ export const runtime = {} as Runtime
  * The relay decision for one recipient. Several hooks ask for it: it is made again only where the configuration, the
  * client's rights or the address have changed.
  */
-export function judge(connection: Connection, recipient: Address): RecipientVerdict {
+export function judge(connection: Connection, given: HarakaAddress): RecipientVerdict {
+  const recipient = plain(given)
   const party = partyOf(connection)
   const { classification, mayRelay } = party
   const { value, generation } = runtime.domains

@@ -1,5 +1,6 @@
 // The hooks at the end of data: bytes, which are given back where the message is refused.
 
+import { plain } from '../../../core/haraka/address'
 import { partyOf } from '../../../core/haraka/party-of'
 import { guarded } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
@@ -18,7 +19,7 @@ export const count_bytes = guarded(async function (this, next, connection) {
   if (!transaction || session.weighed === transaction.uuid) return next()
   session.weighed = transaction.uuid
   void settle(connection)
-  const hosts = transaction.rcpt_to.map(({ host }) => host)
+  const hosts = transaction.rcpt_to.map((each) => plain(each).host)
   const plan = ending(runtime.limits.value, partyOf(connection), transaction.data_bytes, hosts)
   const said = await ask('check', plan)
   if (said && refuse(this, next, connection, judge(runtime.limits.value, plan, said))) return

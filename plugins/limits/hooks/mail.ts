@@ -2,7 +2,7 @@
 
 import { partyOf } from '../../../core/haraka/party-of'
 import { guarded } from '../../../core/haraka/reply'
-import type { Address, Connection } from '../../../core/haraka/types'
+import type { Connection, HarakaAddress } from '../../../core/haraka/types'
 import { mailing } from '../policy/plan'
 import { judge, type LimitVerdict } from '../policy/verdict'
 import { ask, refuse } from './check'
@@ -15,7 +15,7 @@ export const count_message = guarded(async function (
   this,
   next,
   connection,
-  params: [Address, Record<string, string | null>],
+  params: [HarakaAddress, Record<string, string | null>],
 ) {
   // Not awaited: what it sends reaches the store before the check does.
   void settle(connection)

@@ -1,8 +1,9 @@
 // The hooks at RCPT: recipients, and an end to guessing them.
 
+import { plain } from '../../../core/haraka/address'
 import { partyOf } from '../../../core/haraka/party-of'
 import { answer, guarded, record } from '../../../core/haraka/reply'
-import type { Address } from '../../../core/haraka/types'
+import type { HarakaAddress } from '../../../core/haraka/types'
 import { addressing } from '../policy/plan'
 import { anotherRecipient, judge } from '../policy/verdict'
 import { ask, refuse } from './check'
@@ -12,10 +13,10 @@ import { runtime } from './runtime'
 import { sessionOf } from './session'
 
 /** First at RCPT: what came of the recipient before this one, and an end to guessing. */
-export const shut = guarded(async function (this, next, connection, params: [Address]) {
+export const shut = guarded(async function (this, next, connection, params: [HarakaAddress]) {
   await settle(connection)
   const session = sessionOf(connection)
-  const about = { to: params[0].address }
+  const about = { to: plain(params[0]).address }
   const closed = shutFor(connection)
   if (closed) {
     if (closed.code >= 500) session.refusedByLimit++
@@ -30,9 +31,10 @@ export const shut = guarded(async function (this, next, connection, params: [Add
 })
 
 /** Before the next hop is asked, after everything else that may refuse. */
-export const count_recipient = guarded(async function (this, next, connection, recipient: Address) {
+export const count_recipient = guarded(async function (this, next, connection, given: HarakaAddress) {
   const { transaction } = connection
   if (!transaction) return next()
+  const recipient = plain(given)
   const about = { to: recipient.address }
   const session = sessionOf(connection)
   const tooMany = anotherRecipient(runtime.limits.value, transaction.rcpt_to.length - 1)
