@@ -23,7 +23,6 @@ export interface Address {
   format(use_punycode?: boolean): string
 }
 
-/** haraka-results: what plugins found, on a connection or a transaction. */
 /**
  * An envelope address as core holds it. Haraka 3.2 wraps it for plugins of old: its `host` and `address` are functions that
  * pass for strings, but not with `===`. `plain` (address.ts) gives the values.
@@ -35,6 +34,7 @@ export interface HarakaAddress {
   readonly address: unknown
 }
 
+/** haraka-results: what plugins found, on a connection or a transaction. */
 export interface Results {
   add(plugin: { name: string }, result: Record<string, unknown>): void
   get(plugin: string | { name: string }): Record<string, unknown> | undefined
