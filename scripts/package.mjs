@@ -25,7 +25,7 @@ for (const folder of ['core', 'plugins']) {
     if (file.endsWith('.lua')) cpSync(join(root, folder, file), join(dist, folder, file))
   }
 }
-for (const file of ['config', 'docs', 'README.md', 'CHANGELOG.md', 'LICENSE']) {
+for (const file of ['config', 'docs', 'examples', 'README.md', 'CHANGELOG.md', 'LICENSE']) {
   if (existsSync(join(root, file))) cpSync(join(root, file), join(dist, file), { recursive: true })
 }
 if (existsSync(join(dist, 'cli', 'index.js'))) chmodSync(join(dist, 'cli', 'index.js'), 0o755)
@@ -47,6 +47,7 @@ const manifest = {
     'cli/**/*.js',
     'config',
     'docs',
+    'examples',
     'CHANGELOG.md',
     ...plugins,
   ],
