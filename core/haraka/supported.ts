@@ -1,6 +1,7 @@
 // Whether this bundle runs on this Haraka: tried once, before anything relies on it.
 import { createRequire } from 'node:module'
-import { type Assumption, assumptions } from './assumptions'
+import { assumptions } from './assumptions'
+import type { Assumption } from './presence'
 import type { HarakaInsides, Plugin } from './types'
 
 /** The first version whose addresses are those of @haraka/email-address, and the last minor version that is tested. */
