@@ -54,6 +54,7 @@ test('how a message is cut into pieces does not show in what leaves', async () =
       const ended = expected === '' || expected.endsWith('\r\n') ? expected : `${expected}\r\n`
       assert.equal(await written(pieces), `${ended.replace(/(^|\r\n)\./g, '$1..')}.\r\n`)
     }),
+    { seed },
   )
 })
 

@@ -175,11 +175,12 @@ test('a reply that comes after its time reaches nobody', async (t) => {
   const options: SinkOptions = {
     respond: (stage, argument) =>
       stage === 'rcpt' && argument.includes('<slow@')
-        ? new Promise((resolve) => setTimeout(() => resolve('550 5.1.1 slow is unknown'), 150))
+        ? new Promise((resolve) => setTimeout(() => resolve('550 5.1.1 slow is unknown'), 300))
         : undefined,
   }
-  const { sink, open, deliver } = await setUp(t, { options, route: { timeout: 50 } })
-  assert.equal((await open().rcpt('slow@b.example')).answered, false)
+  const { sink, client, deliver } = await setUp(t, { options })
+  const hasty = client.open(routeTo([sink.address()], { timeout: 100 }), sender)
+  assert.equal((await hasty.rcpt('slow@b.example')).answered, false)
   for (let i = 0; i < 3; i++) assert.equal((await deliver()).code, 250)
   await until(() => sink.open <= 1)
   assert.equal((await deliver()).code, 250)

@@ -113,7 +113,7 @@ export class Hosts {
 
   /** How long a host may take to connect before the next one is tried beside it, ms. */
   patience(hop: NextHop): number {
-    return Math.max(80, 4 * (this.#state(hop).connectTime ?? 0))
+    return Math.max(this.settings.patience, 4 * (this.#state(hop).connectTime ?? 0))
   }
 
   /** Waits for an attempt and remembers how it went. */

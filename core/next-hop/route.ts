@@ -49,6 +49,8 @@ export interface Settings {
   log?: HealthLog
   /** For connecting to one host, ms. */
   connectTimeout?: number
+  /** How long a host may take to connect at least before the next one is tried beside it, ms. */
+  patience?: number
   /** For all hosts together at one recipient, ms. */
   budget?: number
   /** For the whole hand-over of a message, from DATA to the last answer, retries included, ms. */
@@ -77,6 +79,7 @@ export const withDefaults = ({ log = () => {}, ...settings }: Settings): FullSet
   ownListener: () => false,
   health: new Health(log),
   connectTimeout: 5_000,
+  patience: 80,
   budget: 20_000,
   handOver: 3_700_000,
   idle: 15_000,

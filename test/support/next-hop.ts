@@ -4,8 +4,9 @@ import { NextHopClient } from '../../core/next-hop/client'
 import type { Source } from '../../core/next-hop/message'
 import type { Route, Settings } from '../../core/next-hop/route'
 
+/** A client that waits for the first host however busy this machine is, and does not try the next one beside it. */
 export const newClient = (settings: Partial<Settings> = {}) =>
-  new NextHopClient({ name: 'me.example', budget: 20_000, ...settings })
+  new NextHopClient({ name: 'me.example', budget: 20_000, patience: 60_000, ...settings })
 
 /** A route over these next hops, given as text. */
 export const routeTo = (hops: string[], route: Partial<Route> = {}): Route => ({
