@@ -1,4 +1,8 @@
 import { MemoryStore } from '../core/limiter/memory-store'
 import { testStore } from './support/limiter-contract'
 
-testStore('memory', async () => new MemoryStore())
+testStore(
+  'memory',
+  async () => new MemoryStore(),
+  async ({ size }) => size,
+)

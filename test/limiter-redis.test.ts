@@ -24,7 +24,18 @@ async function emptyStore(): Promise<RedisStore> {
   return new RedisStore(client, { prefix: 'relay-guard:', timeout: 250 })
 }
 
-testStore('redis', emptyStore)
+/** Fields `W.used` of all counters. A key without any is one too many. */
+const countWindows = `local sum = 0
+for _, key in ipairs(redis.call('KEYS', 'relay-guard:rate:*')) do
+  local fields, windows = redis.call('HKEYS', key), 0
+  for _, field in ipairs(fields) do if string.match(field, '%.used$') then windows = windows + 1 end end
+  sum = sum + math.max(windows, 1)
+end
+return sum`
+
+const keptWindows = async () => Number(await client.eval(countWindows, 0))
+
+testStore('redis', emptyStore, keptWindows)
 
 test('a counter can be read with redis-cli, and has a TTL', async () => {
   const store = await emptyStore()
@@ -66,4 +77,33 @@ test('of steps that are asked at once the first goes at once and the others in o
   // One more is that of the question.
   const made = (await reads()) - before
   assert.ok(made <= 3, `${made} reads`)
+})
+
+test('an error of a script is the fault of its step; one that says that Redis takes no writes is not', async () => {
+  const store = await emptyStore()
+  const real = async (script: string, ...args: string[]) =>
+    store.blame(await client.eval(script, 1, 'key', ...args).catch((error: unknown) => error))
+  assert.equal(
+    await real('return {unpack(cjson.decode(ARGV[1]))}', JSON.stringify(Array(9000).fill(1))),
+    'step',
+  )
+  assert.equal(await real("return redis.call('HGET', KEYS[1])"), 'step')
+  assert.equal(await real('return nonsense()'), 'step')
+  await client.set('key', 'no hash', 'EX', 60)
+  assert.equal(await real("return redis.call('HGET', KEYS[1], 'a')"), 'step')
+  await client.config('SET', 'maxmemory', '1')
+  assert.equal(await real("return redis.call('HSET', KEYS[1], 'a', 1)"), 'store')
+  await client.config('SET', 'maxmemory', '0')
+  const words = [
+    "READONLY You can't write against a read only replica. script: 0a, on @user_script:1.",
+    "ERR Error running script (call to f_0a): @user_script:1: @user_script: 1: -READONLY You can't write",
+    "NOPERM this user has no permissions to run the 'evalsha' command",
+    "ERR The user executing the script can't run this command or subcommand script: 0a, on @user_script:1.",
+    'LOADING Redis is loading the dataset in memory',
+    'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.',
+    'NOAUTH Authentication required.',
+    "ERR unknown command 'evalsha'",
+    'connect ECONNREFUSED 127.0.0.1:6379',
+  ]
+  for (const text of words) assert.equal(store.blame(new Error(text)), 'store', text)
 })

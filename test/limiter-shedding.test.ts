@@ -81,6 +81,34 @@ test('a whole session sends at most five commands to Redis', async () => {
   assert.ok(many.length <= 4.3 * 20, `leases are given back in batches: ${many.length}`)
 })
 
+test('one message to 8,200 domains is many small commands, refused and given back in all or none', async () => {
+  const { limiter } = watched
+  const to = Array.from({ length: 8200 }, (_, i) =>
+    charge('9/1h', { what: 'bytes', scope: 'recipient domain', subject: `d${i}.test` }),
+  )
+  const full = charge('1/1h')
+  await limiter.check([full])
+  const sizes: number[] = []
+  const monitor = await admin.monitor()
+  monitor.on('monitor', (_time: string, [name, , keys]: string[], source: string) => {
+    if (source !== 'lua' && name === 'evalsha') sizes.push(Number(keys))
+  })
+  const { allowed, refusals } = await limiter.check([...to, full])
+  assert.deepEqual([allowed, refusals.length, refusals[0]?.subject], [false, 1, full.subject])
+  monitor.disconnect()
+  assert.ok(
+    sizes.length > 80 && Math.max(...sizes) <= 200,
+    `${sizes.length} commands, up to ${Math.max(...sizes)} keys`,
+  )
+  assert.ok((await limiter.dryRun(to)).states.every(({ used }) => used === 0))
+  assert.equal(await admin.dbsize(), 1)
+  const verdict = await limiter.check(to)
+  assert.ok(verdict.allowed && verdict.states.every(({ used }) => used === 1))
+  await limiter.refund(verdict)
+  assert.equal(await admin.dbsize(), 1)
+  assert.deepEqual(watched.lines, [])
+})
+
 test('a flood of refused tries sends nothing to Redis', async () => {
   const flooded = charge('10/1h', { block: 60_000 })
   await fire(watched, 11, flooded)

@@ -11,6 +11,7 @@ import type { SmtpClient } from './support/smtp-client'
 const limits = [
   '[messages per ip]\nlimit = 3/1h\n',
   only('concurrent connections per ip', '127.86.0.1 = 1'),
+  '[bytes per recipient domain]\nlimit = 1G/1h\n',
 ].join('')
 
 /** What a reply may take while Redis fails: the timeout of 250 ms, and a busy machine. */
@@ -129,6 +130,25 @@ test('counters that FLUSHALL took begin again, and Haraka goes on', async () => 
   await redis.run('FLUSHALL')
   assert.equal(await messages('127.85.101.1', 5), 3)
   assert.equal(downs(), failures.length)
+})
+
+test('a message to 8,200 domains is counted for each of them, and Redis goes on counting', async () => {
+  const [before, count] = [downs(), 8200]
+  const client = await sessionFrom(haraka, '127.85.103.1')
+  assert.equal((await client.command('MAIL FROM:<a@b.test>')).code, 250)
+  for (let first = 0; first < count; first += 200) {
+    const lines = Array.from({ length: 200 }, (_, i) => `RCPT TO:<a@d${first + i}.test>`)
+    const replies = await client.pipeline(lines)
+    assert.deepEqual([...new Set(replies.map(({ code }) => code))], [250])
+  }
+  assert.equal((await client.command('DATA')).code, 354)
+  assert.equal((await client.command('Subject: x\r\n\r\nx\r\n.')).code, 250)
+  await client.quit()
+  const key = (i: number) => `relay-guard:rate:{recipient-domain:d${i}.test}:bytes`
+  for (const i of [0, 4000, count - 1]) assert.equal(await redis.run('EXISTS', key(i)), 1)
+  assert.equal(downs(), before)
+  assert.equal(await messages('127.85.104.1', 5), 3)
+  assert.equal(await counted('127.85.104.1'), 3)
 })
 
 test('a password that Redis wants all of a sudden is one line in the log, and counting goes on', async () => {

@@ -6,6 +6,8 @@ import type { Answer, Block, CounterKey, Lease, Source, Step, Store } from './co
 const PROBE = 500
 /** The same for a store that fails again at once: it may cost `timeout` once a second, no more. */
 const FLAPPING = 1000
+/** `reset` looks through all keys of a Redis, and nobody but an operator waits for it: this long at most, ms. */
+const RESET = 30_000
 /** Leases to give back to a store that is away; older ones end by themselves. */
 const MISSED = 10_000
 
@@ -110,7 +112,7 @@ export class Failover implements Store {
   }
 
   async reset(subject: CounterKey): Promise<void> {
-    await this.#both((store) => store.reset(subject))
+    await this.#both((store) => store.reset(subject), RESET)
   }
 
   close(): void {
@@ -118,11 +120,11 @@ export class Failover implements Store {
     clearTimeout(this.#timer)
   }
 
-  async #both(tell: (store: Store) => Promise<void>): Promise<void> {
+  async #both(tell: (store: Store) => Promise<void>, ms = this.options.timeout): Promise<void> {
     const second = tell(this.second)
     if (this.#down) return second
     void second.catch(() => {})
-    await within(this.options.timeout, tell(this.primary))
+    await within(ms, tell(this.primary))
   }
 
   #miss(leases: Lease[]): void {

@@ -11,6 +11,7 @@ import { MemoryStore } from './memory-store'
 import { RedisStore } from './redis-store'
 import { Refusals } from './refusals'
 import { type CheckResult, resultOf } from './result'
+import { stepInParts } from './split-step'
 
 export type { Charge, CounterKey, Lease } from './contract'
 export { serveMemory } from './memory-ipc'
@@ -99,7 +100,7 @@ export class Limiter {
   /** Gives back what a check charged, or some of it, for instance for a recipient that is then refused. */
   async refund({ at, source, charged }: CheckResult, charges: Charge[] = charged): Promise<void> {
     if (!charges.length || source === 'remembered') return
-    await this.#store.step({ ...this.#step('refund', charges), at, source })
+    await stepInParts(this.#store, { ...this.#step('refund', charges), at, source })
   }
 
   /** What a check would answer; nothing is charged or remembered. */
@@ -150,7 +151,7 @@ export class Limiter {
 
   async #ask(step: Step): Promise<CheckResult> {
     if (!step.charges.length && !step.leases.length) return EMPTY
-    return resultOf(step, await this.#store.step(step))
+    return resultOf(step, await stepInParts(this.#store, step))
   }
 }
 

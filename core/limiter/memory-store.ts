@@ -152,7 +152,9 @@ export class MemoryStore implements Store {
   #write({ op }: Step, { charge, windows, state, decides }: Counter, now: number): void {
     for (const { key, held } of windows) {
       if (op !== 'refund') add(held, charge.cost)
-      this.#rates.set(key, pack(held), now)
+      // Nothing is kept of names for which nothing was accepted.
+      if (held.used > 0) this.#rates.set(key, pack(held), now)
+      else this.#rates.delete(key)
     }
     if (decides) state.used = decides.used
   }

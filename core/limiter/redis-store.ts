@@ -3,25 +3,40 @@ import type { Cluster, Redis } from 'ioredis'
 import { whyAway } from '../redis/connection'
 import { makeKeys } from '../redis/keys'
 import { run } from '../redis/script'
-import { gather, perSubject } from './cluster'
-import { type Answer, type Block, type CounterKey, keysOf, LEASE, type Lease, type Step } from './contract'
+import {
+  type Answer,
+  type Block,
+  type Charge,
+  type CounterKey,
+  keysOf,
+  LEASE,
+  type Lease,
+  type Step,
+} from './contract'
 import type { Blame, Primary } from './failover'
 import { parseRate } from './rate'
+import { gather, partsOf, undoing } from './split-step'
 import { makeCall, readReply, scripts } from './step-script'
 
-/** What is counted, for `reset`. */
-const WHATS = [
-  'connections',
-  'messages',
-  'recipients',
-  'bytes',
-  'failed logins',
-  'refused recipients',
-  'errors',
-]
 /** Leases in one command of a heartbeat: so many take Redis well under a millisecond. */
 const BATCH = 100
-const PROBE = parseRate('1000/1s')
+/** Keys that SCAN looks at in one command. */
+const SCANNED = 1000
+/**
+ * What `probe` writes: always the same few counters, which end by themselves after a second. So many that on a Cluster
+ * every node has some.
+ */
+const PROBES: Charge[] = Array.from({ length: 32 }, (_, i) => ({
+  scope: 'probe',
+  subject: `${i}`,
+  what: 'probe',
+  cost: 1,
+  limit: parseRate('1000/1s'),
+}))
+/** Errors in a script that say that Redis takes no writes, or does not let us: those of the step itself are others. */
+const OF_THE_STORE =
+  /OOM|READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|CLUSTERDOWN|BUSY|NOPERM|NOAUTH|ACL|can't run/
+const OF_A_SCRIPT = /WRONGTYPE|user_script|[Rr]unning script/
 
 export interface RedisStoreOptions {
   prefix: string
@@ -36,6 +51,17 @@ class NotConnected extends Error {}
 
 /** So long, in ms, a new connection may take before it counts as down. */
 const START = 1000
+
+/** Deletes the keys of one node that begin with `prefix`. */
+async function forget(node: Redis, prefix: string): Promise<void> {
+  const pattern = `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`
+  let cursor = '0'
+  do {
+    const [next, keys] = await node.scan(cursor, 'MATCH', pattern, 'COUNT', SCANNED)
+    if (keys.length) await node.unlink(keys)
+    cursor = next
+  } while (cursor !== '0')
+}
 
 export class RedisStore implements Primary {
   readonly source = 'redis'
@@ -55,7 +81,7 @@ export class RedisStore implements Primary {
   async step(step: Step, now?: number): Promise<Answer> {
     if (this.client.status !== 'ready') throw new NotConnected(whyAway(this.client))
     if (!this.client.isCluster) return this.#send(step, now)
-    const parts = perSubject(step)
+    const parts = partsOf(step, 1)
     const answers = await Promise.allSettled(parts.map((part) => this.#send(part.step, now)))
     const { answer, undo, error } = gather(step, parts, answers)
     // What one node charged is given back where another refused or failed.
@@ -97,27 +123,25 @@ export class RedisStore implements Primary {
     await this.client.del(this.#names.block(scope, subject))
   }
 
+  /** Looks through all keys, a thousand at a time: for commands of an operator. */
   async reset({ scope, subject }: CounterKey): Promise<void> {
-    await this.client.del(...WHATS.map((what) => this.#names.rate(scope, subject, what)))
+    const prefix = this.#names.rate(scope, subject, '')
+    const nodes = this.client.isCluster ? (this.client as Cluster).nodes('master') : [this.client as Redis]
+    await Promise.all(nodes.map((node) => forget(node, prefix)))
   }
 
-  /** Writes where a step failed, to see whether it would succeed now. Rejects while it would not. */
-  async probe(step: Step): Promise<void> {
-    const charges = [...step.charges, ...step.leases].map(({ scope, subject }) => ({
-      scope,
-      subject,
-      what: 'probe',
-      cost: 1,
-      limit: PROBE,
-    }))
-    await this.step({ op: 'charge', charges, leases: [], by: step.by })
+  /** Rejects while Redis takes no writes. It does not depend on the step that failed. */
+  async probe(): Promise<void> {
+    const charges = this.client.isCluster ? PROBES : PROBES.slice(0, 1)
+    await this.step({ op: 'charge', charges, leases: [], by: '' })
   }
 
   blame(error: unknown): Blame {
     const starting =
       error instanceof NotConnected && !this.#answered && performance.now() - this.#since < START
     if (starting || error instanceof TooLate) return 'nobody'
-    return error instanceof Error && error.message.includes('WRONGTYPE') ? 'step' : 'store'
+    const text = error instanceof Error ? error.message : ''
+    return OF_A_SCRIPT.test(text) && !OF_THE_STORE.test(text) ? 'step' : 'store'
   }
 
   async #send(step: Step, now?: number): Promise<Answer> {
@@ -140,10 +164,9 @@ export class RedisStore implements Primary {
     this.#ahead = this.client.isCluster ? Math.max(ahead, this.#ahead ?? ahead) : ahead
   }
 
-  async #undo({ step, answer }: { step: Step; answer: Answer }, now?: number): Promise<void> {
-    const charges = step.charges.filter(({ checkOnly }) => !checkOnly)
-    await this.#send({ ...step, op: 'refund', charges, leases: [], at: answer.at }, now)
-    await this.release(step.leases)
+  async #undo(part: { step: Step; answer: Answer }, now?: number): Promise<void> {
+    await this.#send(undoing(part), now)
+    await this.release(part.step.leases)
   }
 
   async #each(leases: Lease[], send: (batch: Lease[]) => Promise<unknown>): Promise<void> {

@@ -24,10 +24,12 @@ export async function run(
   args: (string | number)[],
 ): Promise<unknown> {
   gatherWrites(client)
+  // One array: there is no room on the stack for as many arguments as a step may have keys.
+  const all = (script: string) => [script, keys.length, ...keys, ...args]
   try {
-    return await client.evalsha(sha, keys.length, ...keys, ...args)
+    return await client.call('evalsha', all(sha))
   } catch (error) {
     if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error
-    return client.eval(source, keys.length, ...keys, ...args)
+    return client.call('eval', all(source))
   }
 }

@@ -1,10 +1,18 @@
 // The contract of a limiter's store, step by step with a given clock. Each store's test calls it.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Answer, Charge, Lease, Step, Store } from '../../core/limiter/contract'
+import {
+  type Answer,
+  blockReason,
+  type Charge,
+  type Lease,
+  type Step,
+  type Store,
+} from '../../core/limiter/contract'
 import { parseRate } from '../../core/limiter/rate'
+import { stepInParts } from '../../core/limiter/split-step'
 
-/** A moment that begins a part of every window used here. */
+/** A moment that begins a bucket of every window used here. */
 export const START = 1_800_000_000_000
 
 export const charge = (limit: string, more: Partial<Charge> = {}): Charge => ({
@@ -32,9 +40,24 @@ export const step = (charges: Charge[], more: Partial<Step> = {}): Step => ({
   ...more,
 })
 
-/** Tests of one store. `make` gives an empty one. */
-export function testStore(name: string, make: () => Promise<Store>): void {
-  const it = (title: string, body: (store: Store) => Promise<void>) =>
+/** All that is counted, under the names of limits.ini, and what the limiter keeps beside it. */
+export const WHATS = [
+  'connections',
+  'messages',
+  'recipients',
+  'bytes',
+  'failed logins',
+  'refused recipients',
+  'logins',
+]
+
+/** Tests of one store. `make` gives an empty one, `kept` says how many windows of counters it holds. */
+export function testStore<S extends Store>(
+  name: string,
+  make: () => Promise<S>,
+  kept: (store: S) => Promise<number>,
+): void {
+  const it = (title: string, body: (store: S) => Promise<void>) =>
     test(`${name}: ${title}`, async () => body(await make()))
 
   /** Checks charges `after` ms from START. */
@@ -52,13 +75,13 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     }
     const { allowed, states } = await check(store, 500, charge('3/1m'))
     assert.equal(allowed, false)
-    // The part they were charged in lasts 6 s, and leaves the window after ten more.
+    // The bucket they were charged to lasts 6 s, and leaves the window after ten more.
     assert.deepEqual(states, [{ refused: true, used: 3, limit: 3, window: '1m', retryAfter: 66_000 - 500 }])
     assert.equal((await check(store, 65_999, charge('3/1m'))).allowed, false)
     assert.equal((await check(store, 66_000, charge('3/1m'))).allowed, true)
   })
 
-  it('waits only for as many parts as the cost needs', async (store) => {
+  it('waits only for as many buckets as the cost needs', async (store) => {
     await check(store, 0, charge('10/1m', { cost: 4 }))
     await check(store, 12_000, charge('10/1m', { cost: 6 }))
     const after = async (cost: number) =>
@@ -180,24 +203,93 @@ export function testStore(name: string, make: () => Promise<Store>): void {
     assert.equal((await check(store, 2000, bob)).allowed, true)
   })
 
-  it('forgets what was counted on reset', async (store) => {
-    const both = [charge('1/1h'), charge('1/1d', { what: 'recipients' })]
-    await check(store, 0, ...both)
-    assert.equal((await check(store, 0, ...both)).allowed, false)
-    await store.reset({ scope: 'ip', subject: '203.0.113.9' })
-    assert.equal((await check(store, 0, ...both)).allowed, true)
+  for (const scope of ['ip', 'network', 'user', 'sender', 'user network']) {
+    it(`forgets on reset all that was counted of one ${scope}, and of nobody else`, async (store) => {
+      const names = ['a', 'ab', 'a*', '[a]', 'a:b', '{a}', 'A b', 'x'.repeat(300)]
+      const of = (subject: string) =>
+        WHATS.map((what) => charge('1/1h, 9/1d', { what, scope, subject, block: 0 }))
+      for (const subject of names) await check(store, 0, ...of(subject))
+      await check(store, 0, charge('1/1h', { scope: 'recipient', subject: 'a' }))
+      const before = await kept(store)
+      for (const [index, subject] of names.entries()) {
+        await store.reset({ scope, subject })
+        assert.equal(await kept(store), before - 2 * WHATS.length * (index + 1), subject)
+        for (const one of of(subject)) assert.equal((await check(store, 0, one)).allowed, true, one.what)
+        await store.reset({ scope, subject })
+      }
+      assert.equal(await kept(store), 1)
+    })
+  }
+
+  for (const what of WHATS) {
+    it(`blocks who has too many ${what}, and unblocks at the word of an operator`, async (store) => {
+      const counted = charge('1/1h', { what, block: 60_000 })
+      await store.step(step([counted], { op: 'charge' }), START)
+      const over = await check(store, 1, { ...counted, checkOnly: true })
+      assert.deepEqual([over.allowed, over.states[0]?.refused, over.blocks], [false, true, []])
+      const other = charge('9/1h', { what: what === 'messages' ? 'bytes' : 'messages' })
+      const { allowed, blocks } = await check(store, 2, other)
+      assert.deepEqual([allowed, blocks.map(({ reason }) => reason)], [false, [blockReason(what)]])
+      await store.reset(counted)
+      assert.equal((await check(store, 3, other)).allowed, false, 'a block stays')
+      await store.unblock(counted)
+      assert.equal((await check(store, 4, other)).allowed, true)
+      assert.equal((await check(store, 5, counted)).allowed, true)
+    })
+  }
+
+  it('keeps nothing of a counter that is given back whole, or refused before it held anything', async (store) => {
+    const asked = charge('3/1m, 5/1h', { scope: 'recipient', subject: 'guessed@ours.test', cost: 2 })
+    for (const subject of ['guessed@ours.test', 'other@ours.test']) {
+      await check(store, 0, { ...asked, subject })
+      await store.step(step([{ ...asked, subject }], { op: 'refund', at: START }), START + 10)
+    }
+    assert.equal(await kept(store), 0)
+    assert.equal((await check(store, 20, { ...asked, cost: 4 })).states[0]?.retryAfter, -1)
+    assert.equal((await check(store, 20, { ...asked, cost: 0 })).allowed, true)
+    await store.step(step([{ ...asked, cost: 0 }], { op: 'charge' }), START + 20)
+    assert.equal(await kept(store), 0)
+    await check(store, 30, asked)
+    await store.step(step([{ ...asked, cost: 1 }], { op: 'refund', at: START + 30 }), START + 40)
+    assert.equal(await kept(store), 2)
   })
 
-  it('gives back to the part of the window that was charged', async (store) => {
+  for (const count of [1, 7999, 8200, 50_000]) {
+    it(`takes a message to ${count} domains, all or nothing, in one piece and in parts`, async (store) => {
+      const to = (limit: string) =>
+        Array.from({ length: count }, (_, i) =>
+          charge(limit, { what: 'bytes', scope: 'recipient domain', subject: `d${i}.test` }),
+        )
+      const whole = await store.step(step([...to('9/1h'), charge('1/1h')]), START)
+      assert.equal(whole.allowed, true)
+      assert.equal(await kept(store), count + 1)
+      const asked = step([...to('9/1h'), charge('1/1h')])
+      const refused = await stepInParts(store, asked, START)
+      assert.equal(refused.allowed, false)
+      assert.equal(refused.states.length, count + 1)
+      assert.deepEqual(
+        refused.states.filter((state) => state.refused).map(({ limit }) => limit),
+        [1],
+      )
+      assert.deepEqual([...new Set(refused.states.map(({ used }) => used))], [1])
+      const again = await stepInParts(store, step(to('9/1h')), START)
+      assert.deepEqual([again.allowed, ...new Set(again.states.map(({ used }) => used))], [true, 2])
+      await stepInParts(store, step(to('9/1h'), { op: 'refund', at: START }), START)
+      await store.step(step(to('9/1h'), { op: 'refund', at: START }), START)
+      assert.equal(await kept(store), 1)
+    })
+  }
+
+  it('gives back to the bucket that was charged', async (store) => {
     await check(store, 0, charge('10/1m', { cost: 3 }))
     await check(store, 30_000, charge('10/1m', { cost: 7 }))
     const back = step([charge('10/1m', { cost: 3 })], { op: 'refund', at: START })
     assert.equal((await store.step(back, START + 31_000)).states[0]?.used, 7)
     await check(store, 32_000, charge('10/1m', { cost: 3 }))
-    // All 10 are of the part that leaves at 96 s.
+    // All 10 are in the bucket that leaves at 96 s.
     assert.equal((await check(store, 95_999, charge('10/1m'))).allowed, false)
     assert.equal((await check(store, 96_000, charge('10/1m', { cost: 10 }))).allowed, true)
-    // Given back twice, or too late: never below zero, and nothing of another part.
+    // Given back twice, or too late: never below zero, and nothing of another bucket.
     await store.step(back, START + 96_000)
     assert.equal((await check(store, 96_000, charge('10/1m'))).allowed, false)
   })

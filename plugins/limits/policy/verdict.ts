@@ -49,7 +49,12 @@ const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 /** Reads what the limiter said to a check or a peek. */
 export function judge(config: LimitsConfig, plan: Plan, said: Said): LimitVerdict {
   const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.states[at]?.used ?? 0) > 0)
-  const refusals = said.refusals.flatMap((refused) => refusalOf(config, plan, refused, known) ?? [])
+  // A message may have tens of thousands of recipient domains, all of them over.
+  const countOf = new Map(said.refusals.length ? plan.counts.map((count) => [count.charge, count]) : [])
+  const refusals = said.refusals.flatMap((refused) => {
+    const count = refused.kind === 'rate' ? countOf.get(refused.charge) : undefined
+    return refusalOf(config, plan, refused, count, known) ?? []
+  })
   const refusal = refusals.reduce<Refusal | undefined>(
     (a, b) => (a && weight(a) >= weight(b) ? a : b),
     undefined,
@@ -59,7 +64,13 @@ export function judge(config: LimitsConfig, plan: Plan, said: Said): LimitVerdic
 
 const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'elsewhere' : 'known')
 
-function refusalOf(config: LimitsConfig, plan: Plan, refused: Refused, known: boolean): Refusal | undefined {
+function refusalOf(
+  config: LimitsConfig,
+  plan: Plan,
+  refused: Refused,
+  count: Count | undefined,
+  known: boolean,
+): Refusal | undefined {
   if (refused.kind === 'block') {
     if (refused.scope === (known ? ELSEWHERE : PLACE)) return undefined
     return blocked(config, plan.event, refused.block, refused.retryAfter)
@@ -69,7 +80,6 @@ function refusalOf(config: LimitsConfig, plan: Plan, refused: Refused, known: bo
     return slot && overSlots(slot)
   }
   const { charge, state } = refused
-  const count = plan.counts.find((each) => isSame(each.charge, charge) && each.charge.what === charge.what)
   if (!count?.reason || isOther(count.when, known)) return undefined
   const left = Number.isFinite(refused.retryAfter) ? refused.retryAfter : NEVER
   return overRate(plan.event, charge, count.reason, { ...state, retryAfter: left })
