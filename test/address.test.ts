@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { domainOf, normalAddress, normalDomain, unquoted, withoutTag } from '../core/mail-address'
+import { fc } from './support/random'
 
 describe('a domain', () => {
   const same: [string, string][] = [

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import type { Party } from '../core/party'
 import { readAuth } from '../plugins/auth/config'
 import { identity, namesOf } from '../plugins/auth/identity'
 import { makeHash, parseHash, verify } from '../plugins/auth/passwords'
 import { ownsSender, refuseAuth } from '../plugins/auth/policy'
 import { addressOf } from './support/connection'
+import { fc } from './support/random'
 import { readText } from './support/reading'
 
 const read = (text: string) => readText('auth.ini', text, readAuth)

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { type Decision, printRule } from '../core/decision'
 import { answer, DSN, guarded, replyId } from '../core/haraka/reply'
 import type { Plugin } from '../core/haraka/types'
 import { clean } from '../core/text'
 import { connectionOf, pluginOf } from './support/connection'
+import { fc } from './support/random'
 
 const denial: Decision = {
   outcome: 'recipient.relay-denied',

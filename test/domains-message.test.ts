@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { pipeline } from 'node:stream/promises'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { readDomains } from '../plugins/domains/config'
 import { routeOf } from '../plugins/domains/hooks/outbound'
 import { unstuffing } from '../plugins/domains/hooks/queued-mail'
@@ -9,9 +8,8 @@ import { mayBounce } from '../plugins/domains/policy/bounce'
 import { fromAddresses, MAX_FROM, valuesOf } from '../plugins/domains/policy/header'
 import { judgeFromSize, judgeLoop } from '../plugins/domains/policy/message'
 import './support/connection'
+import { fc, seed } from './support/random'
 import { readText } from './support/reading'
-
-const seed = Number(process.env['SEED'] ?? 5321)
 
 /** Header fields as Haraka keeps them. */
 const fieldsOf = (lines: string[]) => lines.map((line) => `${line}\n`)

@@ -5,12 +5,11 @@ import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { recipientForms, senderForms } from './support/battery'
 import { type Haraka, startHaraka } from './support/haraka'
-import { pick, randomFrom } from './support/random'
+import { pick, randomFrom, seed } from './support/random'
 import { SmtpClient } from './support/smtp-client'
 import { startWorld, type World } from './support/world'
 
 const total = Number(process.env['FUZZ'] ?? 20_000)
-const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
 const linesASession = 200
 const sessionsAtOnce = 16
 
@@ -176,7 +175,7 @@ test(`${total} random lines (seed ${seed}) neither stop Haraka nor relay`, async
   assert.deepEqual(world.internet.rcpts, [])
   const asked = [...world.smtp.rcpts, ...world.lmtp.rcpts].map((path) => path.replace(/^<|>$/g, ''))
   assert.ok(asked.length > 0, 'some lines must get through to a next hop')
-  assert.deepEqual(asked.filter((address) => /[%!,]|@.*@|imcea/i.test(address)).slice(0, 20), [])
+  assert.deepEqual(asked.filter((address) => /[%!,]|@.*@|^imcea/i.test(address)).slice(0, 20), [])
   assert.deepEqual(haraka.failures(), [])
   const client = await SmtpClient.connect({ port: haraka.port, from: '127.10.0.1' })
   await client.ehlo()

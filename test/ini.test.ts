@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { nearest } from '../core/ini/nearest'
 import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
+import { fc } from './support/random'
 
 function parsed(text: string) {
   const errors: ConfigError[] = []

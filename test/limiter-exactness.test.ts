@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import fc from 'fast-check'
 import type { Charge, Lease, Step, Store } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory-store'
 import { RedisStore } from '../core/limiter/redis-store'
 import { closeRedis, openRedis } from '../core/redis/connection'
 import { charge, lease, START, step } from './support/limiter-contract'
+import { fc } from './support/random'
 import { RedisServer, until } from './support/redis'
 
 let server: RedisServer

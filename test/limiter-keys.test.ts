@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { encodeSubject, makeKeys } from '../core/redis/keys'
+import { fc } from './support/random'
 
 const keys = makeKeys('relay-guard:')
 const any = { unit: 'binary', maxLength: 300 } as const

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { parseRate, printRate } from '../core/limiter/rate'
+import { fc } from './support/random'
 
 test('limits are read and printed', () => {
   const window = (name: string, ms: number, limit: number) => ({ name, ms, limit })

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import {
   allowLongLines,
   filterMessage,
@@ -16,8 +15,8 @@ import { Body } from '../core/next-hop/body'
 import { unstuffing } from '../plugins/domains/hooks/queued-mail'
 import { MAX_FIELD, MAX_HEADER, MessageOctets } from '../plugins/domains/policy/octets'
 import { connectionOf, harakaPackage, pluginOf } from './support/connection'
+import { fc, seed } from './support/random'
 
-const seed = Number(process.env['SEED'] ?? 5321)
 const RECEIVED = 'Received: from a\r\n\tby b; now\r\n'
 
 const { plugin } = pluginOf()

@@ -1,14 +1,13 @@
 // Some thousand random clients, senders and recipients: a real Haraka agrees with a page of naive policy.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import fc from 'fast-check'
 import { type Haraka, startHaraka } from './support/haraka'
 import { isHaraka32 } from './support/install'
 import { type ModelAddress, type ModelClient, verdict, written } from './support/model'
+import { fc, seed } from './support/random'
 import { SmtpClient } from './support/smtp-client'
 import { password, startWorld, unknownUser, type World } from './support/world'
 
-const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
 const triples = Number(process.env['TRIPLES'] ?? 4000)
 /** Triples in one write: three lines each. */
 const group = 25

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { parseNextHop, printHost, printNextHop } from '../core/next-hop/address'
+import { fc } from './support/random'
 
 const seed = Number(process.env['SEED'] ?? 5321)
 const smtp = { protocol: 'smtp', implicitTls: false }

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { Body } from '../core/next-hop/body'
 import { newClient, routeTo, text } from './support/next-hop'
+import { fc } from './support/random'
 import { startSink } from './support/sink'
 
 /** What leaves for these pieces. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { HostFailure, ReplyParser, toReply } from '../core/next-hop/reply'
+import { fc } from './support/random'
 
 const seed = Number(process.env['SEED'] ?? 5321)
 const parse = (text: string) => new ReplyParser().push(Buffer.from(text))

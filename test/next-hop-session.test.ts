@@ -4,12 +4,12 @@ import { createServer } from 'node:net'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import fc from 'fast-check'
 import { parseNextHop } from '../core/next-hop/address'
 import type { Route, Settings } from '../core/next-hop/route'
 import { isHere } from '../core/next-hop/session'
 import { certificate, privateAuthority } from './support/certificate'
 import { newClient, routeTo, text } from './support/next-hop'
+import { fc } from './support/random'
 import {
   deadPort,
   type Response,

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test'
 import { ownSender, recipientForms } from './support/battery'
 import { type Case, runBattery } from './support/battery-runner'
 import { type Haraka, type HarakaOptions, startHaraka } from './support/haraka'
-import { shuffled } from './support/random'
+import { seed, shuffled } from './support/random'
 import { connectAs, type Kind, kindNames, kinds, startWorld, type World } from './support/world'
 
 const lines = [
@@ -59,7 +59,6 @@ async function withHaraka(options: HarakaOptions, use: (haraka: Haraka) => Promi
   }
 }
 
-const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
 const orders: [string, string[]][] = [
   ['stock plugins first', lines],
   ['ours first', [...lines].reverse()],

@@ -2,7 +2,6 @@
 // every form of address, goes through the real parts, and each answer is held against the naive model.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { decide, walk } from '../core/checks'
 import { partyOf } from '../core/haraka/party-of'
 import { mayRelay, takeOverRelaying } from '../core/haraka/relaying'
@@ -22,6 +21,7 @@ import {
 } from '../plugins/domains/policy/sender'
 import { connectionOf, pluginOf } from './support/connection'
 import { type ModelAddress, verdict, written } from './support/model'
+import { fc } from './support/random'
 import { readText } from './support/reading'
 
 takeOverRelaying(pluginOf().plugin)

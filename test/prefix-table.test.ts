@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { PrefixTable, PrefixTableBuilder } from '../core/net/prefix-table'
 import { parseEntry } from '../core/net/range'
 import { longestTurn } from './support/longest-turn'
+import { fc } from './support/random'
 
 /** The model: numbers, a linear scan, no code of the table's. */
 interface Entry {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { isIP } from 'node:net'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { formatIp, type Ip, parseIp, parseV6 } from '../core/net/ip'
 import { parseEntry } from '../core/net/range'
+import { fc } from './support/random'
 
 const ALLOWED =
   'allowed are an address, CIDR (192.0.2.0/24), address/netmask (192.0.2.0/255.255.255.0) and a range (192.0.2.1-192.0.2.9)'

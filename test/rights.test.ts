@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
-import fc from 'fast-check'
 import {
   classificationOf,
   mayRelay,
@@ -11,6 +10,7 @@ import {
 import { registry } from '../core/registry'
 import type { Classification, Client } from '../core/relay-right'
 import { connectionOf, pluginOf, type TestConnection } from './support/connection'
+import { fc } from './support/random'
 
 takeOverRelaying(pluginOf().plugin)
 let generation = 1

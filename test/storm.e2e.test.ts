@@ -5,12 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { type Haraka, startHaraka } from './support/haraka'
-import { pick, randomFrom } from './support/random'
+import { pick, randomFrom, seed } from './support/random'
 import { type Response, type Sink, type Stage, startSink } from './support/sink'
 import { SmtpClient } from './support/smtp-client'
 
 const total = Number(process.env['MESSAGES'] ?? 1000)
-const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
 const sessions = 12
 /** A client tries again like a mail server, but not for ever. */
 const attempts = 6

@@ -103,8 +103,7 @@ for i = 1, #charges do
     local name, ms, limit = window[1], window[2], window[3]
     local width = ms / BUCKETS
     local current, field = floor(now / width), name .. '.parts'
-    local buckets = call('HGET', key, field)
-    local used, count, older = read(buckets or '', current)
+    local used, count, older = read(call('HGET', key, field) or '', current)
     if used > 0 then exists[i] = true end
     if ms > ttl then ttl, needed[i] = ms, (current + BUCKETS + 1) * width - now end
     local after = used
@@ -128,7 +127,7 @@ for i = 1, #charges do
       write[n + 1], write[n + 2], write[n + 3], write[n + 4] = name .. '.used', text, name .. '.limit', limit .. ''
       write[n + 5] = field
       write[n + 6] = current .. ':' .. text .. ':' .. (count == after and text or count) .. older
-    elseif write and buckets then
+    elseif write then
       local n = #empty
       empty[n + 1], empty[n + 2], empty[n + 3] = name .. '.used', name .. '.limit', field
     end
