@@ -1,10 +1,10 @@
 // Forwarding to next hops that are dead, slow, hostile or of two minds: what the client is told, and what arrives.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { certificate } from './support/certificate'
+import { certificate, privateAuthority } from './support/certificate'
 import { type Haraka, startHaraka } from './support/haraka'
 import { deadPort, type Response, type Sink, type SinkOptions, type Stage, startSink } from './support/sink'
 import { type Delivery, SmtpClient } from './support/smtp-client'
@@ -14,6 +14,8 @@ interface Fault {
   sink?: SinkOptions
   /** More keys of the domain's section. */
   keys?: string
+  /** Its URL has a login. */
+  login?: boolean
   /** `code status` of the first refusal; '250' when the message must be delivered. */
   expected: RegExp
 }
@@ -64,6 +66,27 @@ const faults = new Map<string, Fault>([
   ],
   ['has one that we do not verify', { sink: { tls: certificate() }, keys: 'tls = encrypt', expected: fine }],
 ])
+const known = privateAuthority()
+const users = { anna: 'secret' }
+faults
+  .set('gets a login by a certificate of an authority in tls_ca', {
+    sink: { tls: known, users },
+    keys: '',
+    login: true,
+    expected: fine,
+  })
+  .set('would get a login by a certificate of its own making', {
+    sink: { tls: certificate(), users },
+    keys: '',
+    login: true,
+    expected: soft,
+  })
+  .set('gets a login unverified, for we say so', {
+    sink: { tls: certificate(), users },
+    keys: 'tls = encrypt',
+    login: true,
+    expected: fine,
+  })
 const names = [...faults.keys()]
 const domainOf = (name: string) => `case${names.indexOf(name)}.test`
 
@@ -81,12 +104,12 @@ const section = (domain: string, nextHop: string, keys = 'tls = none') =>
   `[${domain}]\nnext_hop = ${nextHop}\n${settings}${keys}\n`
 
 async function sections(): Promise<string> {
-  const parts = ['[main]\nanti_spoof_from = off\n']
-  for (const [name, { sink, keys }] of faults) {
+  writeFileSync(join(directory, 'ca.pem'), known.ca)
+  const parts = [`[main]\nanti_spoof_from = off\ntls_ca = ${join(directory, 'ca.pem')}\n`]
+  for (const [name, { sink, keys, login }] of faults) {
     if (sink) sinks.set(name, await startSink(sink))
-    parts.push(
-      section(domainOf(name), sinks.get(name)?.address() ?? `smtp://127.0.0.1:${await deadPort()}`, keys),
-    )
+    const address = sinks.get(name)?.address() ?? `smtp://127.0.0.1:${await deadPort()}`
+    parts.push(section(domainOf(name), login ? address.replace('//', '//anna:secret@') : address, keys))
   }
   broken = [`smtp://127.0.0.1:${await deadPort()}`, sinks.get('drops at greeting')!.address()]
   parts.push(section('spare.test', [...broken, spare.address()].join(', ')))
