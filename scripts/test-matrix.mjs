@@ -87,8 +87,8 @@ function run({ node, haraka, files, name }, folder) {
 
 const wanted = process.argv.slice(2)
 const folder = join(root, 'dist', 'matrix')
-mkdirSync(folder, { recursive: true })
 execFileSync('npm', ['run', '-s', 'pack'], { cwd: root, stdio: 'pipe' })
+mkdirSync(folder, { recursive: true })
 for (const cell of cells) {
   if (wanted.length > 0 && !wanted.some((part) => cell.name.includes(part))) continue
   const { status, passed, failed, output } = await run(cell, folder)
