@@ -3,6 +3,7 @@
 import cluster from 'node:cluster'
 import { onDecision } from './haraka/reply'
 import type { Connection, Plugin } from './haraka/types'
+import { hasWorkers } from './ini/host'
 import { configurationHash, Setting } from './ini/reload'
 import { Journal } from './journal'
 import { Limiter, MemoryStore, serveMemory } from './limiter'
@@ -15,7 +16,7 @@ interface Services {
   journal: Journal | undefined
 }
 
-/** What is running. Filled by the first `startServices`, and anew when redis.ini has changed. */
+/** What is running. Filled by the first `startServices`; the same until the process ends, through every reload. */
 export const services: Services = { limiter: undefined, journal: undefined }
 
 let users = 0
@@ -25,34 +26,43 @@ let connections = 0
 /** Called by each plugin of ours at `register`; `stopServices` is its counterpart. Errors in redis.ini stop the start. */
 export function startServices(plugin: Plugin): void {
   if (users++ > 0) return
-  const smtp = plugin.config.get('smtp.ini') as { main?: { nodes?: unknown } } | undefined
-  // As Haraka does: without the key one worker, and with anything that is nothing no master.
-  const nodes = smtp?.main?.nodes ?? 1
-  const begin = () => {
-    if (cluster.isWorker || !nodes) start(plugin, redis.value)
-  }
-  const redis: Setting<RedisConfig> = new Setting(plugin, 'redis.ini', { read: readRedis }, begin)
+  const redis: Setting<RedisConfig> = new Setting(plugin, 'redis.ini', { read: readRedis }, () =>
+    follow(redis.value),
+  )
+  const isMaster = cluster.isPrimary && hasWorkers(plugin)
   // The master of workers counts for them where there is no Redis.
-  if (cluster.isPrimary && nodes) serveMemory(new MemoryStore())
-  if (redis.value) begin()
+  if (isMaster) serveMemory(new MemoryStore())
+  else if (redis.value) start(plugin, redis)
 }
 
-/** Begins, or begins anew after redis.ini has changed. What was counted where it was counted before stays there. */
-function start(plugin: Plugin, settings: RedisConfig): void {
-  const before = { ...services }
+function start(plugin: Plugin, redis: Setting<RedisConfig>): void {
+  const settings = redis.value
   const log = (line: string) => plugin.lognotice(line)
   const version = packageVersion()
   const limiter = new Limiter({ settings, log })
   const journal = new Journal({
     settings,
-    stream: () => settings.log,
+    stream: () => redis.value.log,
     state: () => ({ version, store: limiter.source, connections, configuration: configurationHash() }),
     log,
+    onFailure: () => limiter.checkRedis(),
   })
   Object.assign(services, { limiter, journal })
+  counting = storeOf(settings)
   onDecision((decision) => journal.note(decision))
-  void before.limiter?.close()
-  void before.journal?.close()
+}
+
+/** What decides where is counted and written; the rest of redis.ini is asked for when it is needed. */
+const storeOf = ({ log: _, ...settings }: RedisConfig): string => JSON.stringify(settings)
+let counting = ''
+
+/** redis.ini has changed: leases of open connections, and what is not written yet, go to the new place. */
+function follow(settings: RedisConfig): void {
+  const store = storeOf(settings)
+  if (store === counting) return
+  counting = store
+  services.limiter?.use(settings)
+  services.journal?.use(settings)
 }
 
 /** Called by each plugin of ours at `shutdown`: the last one gives back leases and the connection to Redis. */

@@ -6,7 +6,7 @@ import type { LogSettings } from '../redis/config'
 import { type Client, closeRedis, openRedis } from '../redis/connection'
 import type { RedisSettings } from '../redis/endpoint'
 import { type Keys, makeKeys } from '../redis/keys'
-import { loadScript, run } from '../redis/script'
+import { addTo, appendTo, sendBatch, type Write } from './batch'
 import { Sample } from './sample'
 import { type Count, Tally } from './tally'
 
@@ -14,21 +14,19 @@ import { type Count, Tally } from './tally'
 const EVERY = 1000
 /** Subjects written in one batch: a flood from thousands of addresses must not become a flood of Redis. */
 const SUBJECTS = 50
-/** Members of a `top` set. */
-const KEPT = 1000
 /** Seconds. */
 const TTL = 90 * 86_400
 const NODE_TTL = 30
 /** Between two writings of the node's key, in ms, while it counts where it counted. */
 const NODE_EVERY = 10_000
-/** After so many ms without an answer a batch is given up. */
+/** After this many ms without an answer the next batch is sent all the same. */
 const GIVE_UP = 10_000
-/** What is left at the end is written within so many ms, or lost. */
+/** What is left at the end is written within this many ms, or lost. */
 const LAST = 500
 /** Between two log lines about failures, in ms. */
 const COMPLAIN_EVERY = 3_600_000
-
-const tallyScript = loadScript(__dirname, 'tally')
+/** A batch that is kept is worth a line when this many in a row were. */
+const KEPT_IN_A_ROW = 5
 
 /** What a worker tells of itself. */
 export interface NodeState {
@@ -40,6 +38,22 @@ export interface NodeState {
   configuration: string
 }
 
+/** Time; tests bring their own. */
+export interface Clock {
+  /** ms, never set. */
+  now(): number
+  /** Calls again and again, `ms` apart. Returns how to end it. */
+  every(ms: number, call: () => void): () => void
+}
+
+const realClock: Clock = {
+  now: () => performance.now(),
+  every(ms, call) {
+    const timer = setInterval(call, ms).unref()
+    return () => clearInterval(timer)
+  },
+}
+
 export interface JournalOptions {
   settings: RedisSettings
   /** What the stream holds; asked each time, so that a reload counts at once. */
@@ -47,121 +61,151 @@ export interface JournalOptions {
   state(): NodeState
   /** One line an hour at most: Redis takes the counters but not what is written here. */
   log(line: string): void
+  /** A batch could not be written; whether Redis is down is for others to find out. */
+  onFailure?(): void
+  clock?: Clock
 }
 
+interface Target {
+  client: Client
+  keys: Keys
+}
+
+/** One a process. Without Redis (`enabled = false`) nothing is kept or written. */
 export class Journal {
-  #client: Client | undefined
-  #keys: Keys
+  #target: Target | undefined
   #tally = new Tally()
-  #sample: Sample
+  #sample = new Sample(`${hostname()}/${process.pid}`)
   #since = new Date().toISOString()
-  #timer: NodeJS.Timeout | undefined
+  #clock: Clock
+  #end: () => void
   #sending: Promise<void> | undefined
   #sentAt = 0
   #toldAt = Number.NEGATIVE_INFINITY
   #toldStore: NodeState['store'] | undefined
   #complainedAt = Number.NEGATIVE_INFINITY
+  #keptInARow = 0
 
-  /** Without Redis (`enabled = false`) nothing is kept or written. */
+  /** Opens the connection, which is shared with the limiter. */
   constructor(private readonly options: JournalOptions) {
-    const { settings } = options
-    this.#keys = makeKeys(settings.prefix)
-    this.#sample = new Sample(`${hostname()}/${process.pid}`)
-    if (!settings.enabled) return
-    this.#client = openRedis(settings)
-    this.#timer = setInterval(() => void this.flush(), EVERY).unref()
+    this.#clock = options.clock ?? realClock
+    this.#target = openTarget(options.settings)
+    this.#end = this.#clock.every(EVERY, () => void this.flush())
   }
 
   /** False while Redis is away, or switched off: then what is noted waits, or is not kept at all. */
   get connected(): boolean {
-    return this.#client?.status === 'ready'
+    return this.#target?.client.status === 'ready'
+  }
+
+  /** Writes by these settings from now on: what is not written yet goes to the new Redis; without one, to the old. */
+  use(settings: RedisSettings): void {
+    const before = this.#target
+    const rest = settings.enabled ? this.#sending : this.#finish(before)
+    this.#target = openTarget(settings)
+    this.#toldAt = Number.NEGATIVE_INFINITY
+    if (before) void atMost(LAST, rest).then(() => closeRedis(before.client))
   }
 
   /** Takes a decision, for the next batch. Cheap, and never throws. */
   note(decision: DecisionRecord): void {
-    if (!this.#client) return
+    if (!this.#target) return
     const { time, outcome, accepted, ip, subject = ip } = decision
     this.#tally.add(time, outcome, subject)
     if (!accepted || this.options.stream().accepted) this.#sample.add(decision, subject)
   }
 
-  /**
-   * Writes what has come together, if Redis is there and has answered the batch before. What was sent is forgotten,
-   * whatever comes of it: so nothing is counted twice.
-   */
+  /** Writes what has come together, if Redis is there and has answered the batch before. Never rejects. */
   async flush(subjects = SUBJECTS): Promise<void> {
+    await this.#flush(this.#target, subjects)
+  }
+
+  /** Writes the rest, and gives the connection back. */
+  async close(): Promise<void> {
+    this.#end()
+    const target = this.#target
+    if (!target) return
+    await atMost(LAST, this.#finish(target))
+    this.#target = undefined
+    await closeRedis(target.client)
+  }
+
+  async #flush(target: Target | undefined, subjects: number): Promise<void> {
+    const now = this.#clock.now()
     // Back after it was away, Redis may know nothing of this worker.
-    if (!this.connected) this.#toldAt = Number.NEGATIVE_INFINITY
-    const now = performance.now()
-    const busy = this.#sending && now - this.#sentAt < GIVE_UP
-    if (!this.#client || !this.connected || busy) return
+    if (target?.client.status !== 'ready') this.#toldAt = Number.NEGATIVE_INFINITY
+    const isBusy = this.#sending && now - this.#sentAt < GIVE_UP
+    if (target?.client.status !== 'ready' || isBusy) return
     this.#sentAt = now
-    const sending = this.#send(this.#client, subjects).catch((error) => this.#complain(error))
+    const sending = this.#send(target, subjects, now)
     this.#sending = sending
     await sending
     if (this.#sending === sending) this.#sending = undefined
   }
 
-  /** Writes the rest, and gives the connection back. */
-  async close(): Promise<void> {
-    clearInterval(this.#timer)
-    const client = this.#client
-    if (!client) return
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, LAST)
-    })
-    await Promise.race([this.#finish(), late])
-    clearTimeout(timer)
-    this.#client = undefined
-    await closeRedis(client)
-  }
-
-  async #finish(): Promise<void> {
+  async #finish(target: Target | undefined): Promise<void> {
     await this.#sending
-    await this.flush(Number.POSITIVE_INFINITY)
+    await this.#flush(target, Number.POSITIVE_INFINITY)
   }
 
-  /** One command a key, so that on a Cluster each finds its node. */
-  async #send(client: Client, subjects: number): Promise<void> {
+  async #send({ client, keys }: Target, subjects: number, now: number): Promise<void> {
+    const { kept, lost } = await sendBatch(client, [...this.#take(keys, subjects), ...this.#node(keys, now)])
+    this.#keptInARow = kept === undefined ? 0 : this.#keptInARow + 1
+    if (kept !== undefined || lost !== undefined) this.options.onFailure?.()
+    if (lost !== undefined) this.#complain(lost, '')
+    else if (this.#keptInARow >= KEPT_IN_A_ROW) this.#complain(kept, '; what is kept is written later')
+  }
+
+  #take({ log, stats, top }: Keys, subjects: number): Write[] {
     const counts = this.#tally.take(subjects)
     const entries = this.#sample.take(Date.now())
-    const { log, stats, top } = this.#keys
-    const add = (key: string, command: string, ttl: number, pairs: unknown[][]) =>
-      run(client, tallyScript, [key], [command, ttl, KEPT, ...pairs.flat().map(String)])
-    const sent: Promise<unknown>[] = []
+    const writes: Write[] = []
     for (const [key, of] of byKey(counts.outcomes, ({ day }) => stats(day))) {
       const pairs = of.map(({ outcome, count }) => [outcome, count])
-      sent.push(add(key, 'HINCRBY', TTL, pairs))
+      writes.push({ send: addTo(key, 'HINCRBY', TTL, pairs), putBack: () => this.#tally.putBack(of) })
     }
     for (const [key, of] of byKey(counts.subjects, ({ day, outcome }) => top(outcome, day))) {
       const pairs = of.map(({ subject, count }) => [count, subject])
-      sent.push(add(key, 'ZINCRBY', TTL, pairs))
+      writes.push({ send: addTo(key, 'ZINCRBY', TTL, pairs), putBack: () => this.#tally.putBack(of) })
     }
-    if (entries.length) sent.push(append(client, log, this.options.stream().length, entries))
-    const now = this.options.state()
-    if (performance.now() - this.#toldAt >= NODE_EVERY || now.store !== this.#toldStore) {
-      this.#toldAt = performance.now()
-      this.#toldStore = now.store
-      const state = Object.entries({ ...now, since: this.#since })
-      sent.push(add(this.#keys.node(hostname(), process.pid), 'HSET', NODE_TTL, state))
-    }
-    for (const result of await Promise.allSettled(sent))
-      if (result.status === 'rejected') this.#complain(result.reason)
+    const putBack = () => this.#sample.putBack(entries)
+    if (entries.length) writes.push({ send: appendTo(log, this.options.stream().length, entries), putBack })
+    return writes
   }
 
-  #complain(error: unknown): void {
-    if (performance.now() - this.#complainedAt < COMPLAIN_EVERY) return
-    this.#complainedAt = performance.now()
-    this.options.log(`redis: statistics and log could not be written (${String(error)})`)
+  /** The node's key, where it is time for it. */
+  #node(keys: Keys, now: number): Write[] {
+    const state = this.options.state()
+    if (now - this.#toldAt < NODE_EVERY && state.store === this.#toldStore) return []
+    this.#toldAt = now
+    this.#toldStore = state.store
+    const putBack = () => {
+      this.#toldAt = Number.NEGATIVE_INFINITY
+    }
+    const fields = Object.entries({ ...state, since: this.#since })
+    return [{ send: addTo(keys.node(hostname(), process.pid), 'HSET', NODE_TTL, fields), putBack }]
+  }
+
+  #complain(error: unknown, more: string): void {
+    const now = this.#clock.now()
+    if (now - this.#complainedAt < COMPLAIN_EVERY) return
+    this.#complainedAt = now
+    this.options.log(`redis: statistics and log could not be written (${String(error)})${more}`)
   }
 }
 
-async function append(client: Client, key: string, length: number, entries: string[][]): Promise<void> {
-  const pipeline = client.pipeline()
-  for (const entry of entries) pipeline.xadd(key, 'MAXLEN', '~', length, '*', ...entry)
-  const failed = (await pipeline.exec())?.find(([error]) => error)
-  if (failed) throw failed[0]
+function openTarget(settings: RedisSettings): Target | undefined {
+  return settings.enabled ? { client: openRedis(settings), keys: makeKeys(settings.prefix) } : undefined
+}
+
+/** Resolves when the promise has settled, and after `ms` at the latest. */
+async function atMost(ms: number, promise: Promise<unknown> | undefined): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  await Promise.race([promise, late])
+  clearTimeout(timer)
 }
 
 function byKey(counts: Count[], keyOf: (count: Count) => string): Map<string, Count[]> {

@@ -11,8 +11,10 @@ const SUBJECT = 2
 /** Entries that wait while Redis is away; the oldest go first. */
 const WAITING = 200
 
+const LEFT_OUT = 'log.left-out'
 const FIELDS = ['id', 'ip', 'user', 'from', 'to', 'plugin', 'outcome', 'rule', 'reply'] as const
 
+/** Decisions until they are taken for a batch. */
 export class Sample {
   #waiting: string[][] = []
   #leftOut = 0
@@ -20,8 +22,10 @@ export class Sample {
   #taken = 0
   #takenOf = new Map<string, number>()
 
+  /** `node`: HOST/PID, as entries name it. */
   constructor(private readonly node: string) {}
 
+  /** Keeps a decision, unless there were too many of its kind in this second. `subject`: who it is counted for. */
   add(decision: DecisionRecord, subject: string): void {
     if (!this.#hasRoom(decision, subject)) {
       this.#leftOut++
@@ -32,16 +36,29 @@ export class Sample {
       return value === undefined ? [] : [name, copyOf(clean(value))]
     })
     this.#waiting.push([...this.#head(decision.time), ...known])
-    if (this.#waiting.length <= WAITING) return
-    this.#waiting.shift()
-    this.#leftOut++
+    this.#shorten()
   }
 
-  /** The entries' fields and values. The last one says how many decisions were left out, if any were. */
+  /** Takes back entries that could not be written, for the next batch. */
+  putBack(entries: string[][]): void {
+    const decisions = entries.filter((entry) => !entry.includes(LEFT_OUT))
+    for (const entry of entries) if (entry.includes(LEFT_OUT)) this.#leftOut += Number(entry.at(-1))
+    this.#waiting.unshift(...decisions)
+    this.#shorten()
+  }
+
+  /** The oldest go first. */
+  #shorten(): void {
+    const tooMany = this.#waiting.length - WAITING
+    if (tooMany <= 0) return
+    this.#waiting.splice(0, tooMany)
+    this.#leftOut += tooMany
+  }
+
+  /** Each entry's fields and values, at a time (unix ms). The last one says how many decisions were left out, if any were. */
   take(now: number): string[][] {
     const entries = this.#waiting
-    if (this.#leftOut)
-      entries.push([...this.#head(now), 'outcome', 'log.left-out', 'left_out', `${this.#leftOut}`])
+    if (this.#leftOut) entries.push([...this.#head(now), 'outcome', LEFT_OUT, 'left_out', `${this.#leftOut}`])
     this.#waiting = []
     this.#leftOut = 0
     return entries

@@ -9,6 +9,7 @@ const SUBJECTS = 5000
 /** Subjects that are carried over to the next batch. */
 const CARRIED = 1000
 
+/** So often an outcome has happened on a day, in all or to one subject. */
 export interface Count {
   /** Start of the day (UTC). */
   day: Date
@@ -21,15 +22,17 @@ export interface Count {
 /** A copy that does not keep alive the long string it was cut from. */
 export const copyOf = (text: string): string => Buffer.from(text).toString()
 
+/** Counts until they are taken for a batch. */
 export class Tally {
   #outcomes = new Map<string, Count>()
   #subjects = new Map<string, Count>()
 
+  /** Counts an outcome at a time (unix ms), for a subject as it was named by a client. */
   add(time: number, outcome: string, who: string): void {
-    const day = Math.floor(time / DAY)
+    const day = new Date(Math.floor(time / DAY) * DAY)
     const subject = who.length > 40 ? copyOf(encodeSubject(who)) : encodeSubject(who)
-    bump(this.#outcomes, OUTCOMES, day, outcome, '')
-    bump(this.#subjects, SUBJECTS, day, outcome, subject)
+    bump(this.#outcomes, OUTCOMES, { day, outcome, subject: '', count: 1 })
+    bump(this.#subjects, SUBJECTS, { day, outcome, subject, count: 1 })
   }
 
   /** All outcomes, and of the subjects the `most` frequent ones; the others wait for the next time. */
@@ -40,11 +43,19 @@ export class Tally {
     this.#subjects = new Map(ranked.slice(most, most + CARRIED))
     return { outcomes, subjects: ranked.slice(0, most).map(([, count]) => count) }
   }
+
+  /** Takes back what could not be written, for the next batch. */
+  putBack(counts: Count[]): void {
+    for (const count of counts) {
+      if (count.subject === '') bump(this.#outcomes, OUTCOMES, count)
+      else bump(this.#subjects, SUBJECTS, count)
+    }
+  }
 }
 
-function bump(counts: Map<string, Count>, most: number, day: number, outcome: string, subject: string): void {
-  const name = `${day} ${outcome} ${subject}`
+function bump(counts: Map<string, Count>, most: number, more: Count): void {
+  const name = `${more.day.getTime()} ${more.outcome} ${more.subject}`
   const known = counts.get(name)
-  if (known) known.count++
-  else if (counts.size < most) counts.set(name, { day: new Date(day * DAY), outcome, subject, count: 1 })
+  if (known) known.count += more.count
+  else if (counts.size < most) counts.set(name, { ...more })
 }

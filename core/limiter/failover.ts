@@ -6,6 +6,8 @@ import type { Answer, Block, CounterKey, Lease, Source, Step, Store } from './co
 const PROBE = 500
 /** The same for a store that fails again at once: it may cost `timeout` once a second, no more. */
 const FLAPPING = 1000
+/** A store that is asked for the first time has this long, in ms, before it counts as down. */
+export const START = 1000
 /** `reset` looks through all keys of a Redis, and nobody but an operator waits for it: this long at most, ms. */
 const RESET = 30_000
 /** Leases to give back to a store that is away; older ones end by themselves. */
@@ -13,8 +15,8 @@ const MISSED = 10_000
 
 export interface Primary extends Store {
   readonly source: Source
-  /** Succeeds when a step like this one would. */
-  probe(step: Step): Promise<void>
+  /** Resolves where the store takes writes, with a constant piece of work. */
+  probe(): Promise<void>
   blame(error: unknown): Blame
 }
 
@@ -29,7 +31,13 @@ export interface FailoverOptions {
   log(line: string): void
   /** The stores have changed places: the leases that this process holds, to be taken along. */
   held(): Lease[]
+  /** Where the first store is: logged once, as `redis: up (WHERE)`, when it first answers. Not given: not logged. */
+  where?: string
+  /** The first store is asked nothing before this has settled; until then the second one counts. */
+  after?: Promise<unknown>
 }
+
+const nameOf = ({ scope, subject, id }: Lease): string => `${scope} ${subject} ${id}`
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
@@ -57,6 +65,8 @@ export function within<T>(ms: number, promise: Promise<T>): Promise<T> {
 export class Failover implements Store {
   #down = false
   #closed = false
+  /** The state that was logged last. */
+  #told: 'nothing' | 'up' | 'down' = 'nothing'
   #timer: NodeJS.Timeout | undefined
   #missed: Lease[] = []
   #backAt = Number.NEGATIVE_INFINITY
@@ -66,7 +76,11 @@ export class Failover implements Store {
     private readonly primary: Primary,
     private readonly second: Store,
     private readonly options: FailoverOptions,
-  ) {}
+  ) {
+    if (!options.after) return
+    this.#down = true
+    void options.after.finally(() => this.#probe(performance.now()))
+  }
 
   /** True while the first store answers. */
   get up(): boolean {
@@ -80,12 +94,14 @@ export class Failover implements Store {
     const instead: Step = step.source ? { ...step, op: 'dry-run' } : step
     if (this.#down) return this.second.step(instead, now)
     try {
-      return await within(this.options.timeout, this.primary.step(step, now))
+      const answer = await within(this.options.timeout, this.primary.step(step, now))
+      this.#tellUp()
+      return answer
     } catch (error) {
       // Whether its leases were granted is unknown; those that are held are taken along on the way back.
       this.#miss(step.leases)
       const blame = error instanceof NoAnswer ? 'store' : this.primary.blame(error)
-      if (blame === 'store') this.#fail(error, step)
+      if (blame === 'store') this.#fail(error)
       if (blame === 'step') this.#fault(error)
       return this.second.step(instead, now)
     }
@@ -115,6 +131,18 @@ export class Failover implements Store {
     await this.#both((store) => store.reset(subject), RESET)
   }
 
+  /** Tries the first store beside the SMTP path: its state is known, and logged, also where no step asks it. */
+  async check(): Promise<void> {
+    if (this.#down || this.#closed) return
+    try {
+      await within(this.options.timeout, this.primary.probe())
+      this.#tellUp()
+    } catch (error) {
+      if (error instanceof NoAnswer || this.primary.blame(error) === 'store') this.#fail(error)
+    }
+  }
+
+  /** Ends the tries in the background. Steps that are under way are still answered. */
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
@@ -137,37 +165,55 @@ export class Failover implements Store {
     await within(this.options.timeout, done).catch(() => {})
   }
 
-  #fail(error: unknown, step: Step): void {
+  #fail(error: unknown): void {
     if (this.#down || this.#closed) return
     this.#down = true
-    this.options.log(`${this.options.name}: down (${messageOf(error)})`)
-    this.#probeLater(step)
+    this.#tellDown(error)
+    this.#probeLater()
     void this.second.renew(this.options.held())
   }
 
-  #probeLater(step: Step): void {
+  #probeLater(since?: number): void {
     const wait = performance.now() - this.#backAt < 5 * FLAPPING ? FLAPPING : PROBE
-    this.#timer = setTimeout(() => void this.#probe(step), wait)
+    this.#timer = setTimeout(() => void this.#probe(since), wait)
     this.#timer.unref()
   }
 
-  async #probe(step: Step): Promise<void> {
+  /** `since`: when the first store was asked first, where it has had no chance to answer before. */
+  async #probe(since?: number): Promise<void> {
+    if (this.#closed) return
     try {
-      await within(this.options.timeout, this.primary.probe(step))
-    } catch {
-      if (!this.#closed) this.#probeLater(step)
+      await within(this.options.timeout, this.primary.probe())
+      // Before any step asks there: what this process holds must not be given to somebody else.
+      await this.#try(this.primary.renew(this.options.held()))
+    } catch (error) {
+      if (this.#closed) return
+      if (since === undefined || performance.now() - since > START) this.#tellDown(error)
+      this.#probeLater(since)
       return
     }
     if (this.#closed) return
-    const missed = this.#missed
+    const held = this.options.held()
+    const names = new Set(held.map(nameOf))
+    const missed = this.#missed.filter((lease) => !names.has(nameOf(lease)))
     this.#missed = []
     this.#down = false
     this.#backAt = performance.now()
-    this.options.log(`${this.options.name}: back`)
-    const held = this.options.held()
-    await this.#try(this.primary.release(missed))
-    await this.#try(this.primary.renew(held))
-    await this.second.release(held)
+    this.#tellUp()
+    await Promise.all([this.#try(this.primary.renew(held)), this.#try(this.primary.release(missed))])
+    if (!this.#down) await this.second.release(held)
+  }
+
+  #tellUp(): void {
+    const { name, where, log } = this.options
+    if (this.#told === 'down') log(`${name}: back`)
+    else if (this.#told === 'nothing' && where !== undefined) log(`${name}: up (${where})`)
+    this.#told = 'up'
+  }
+
+  #tellDown(error: unknown): void {
+    if (this.#told !== 'down') this.options.log(`${this.options.name}: down (${messageOf(error)})`)
+    this.#told = 'down'
   }
 
   /** One line a minute, and how many were left out. */

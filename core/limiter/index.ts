@@ -2,9 +2,9 @@
 import cluster from 'node:cluster'
 import { hostname } from 'node:os'
 import { type Client, closeRedis, openRedis, whenReady } from '../redis/connection'
-import type { RedisSettings } from '../redis/endpoint'
+import { printPlace, type RedisSettings } from '../redis/endpoint'
 import type { Charge, CounterKey, Lease, Step, Store } from './contract'
-import { Failover, within } from './failover'
+import { Failover, START, within } from './failover'
 import { Leases } from './leases'
 import { MemoryClient } from './memory-ipc'
 import { MemoryStore } from './memory-store'
@@ -28,45 +28,115 @@ export interface LimiterOptions {
   node?: string
 }
 
+/** Redis as the place where this process counts. */
+interface InRedis {
+  connection: Client
+  store: RedisStore
+  failover: Failover
+  /** Ends the listening to the connection. */
+  forget(): void
+}
+
 export class Limiter {
   readonly node: string
+  /** Where is counted now. */
   #store: Store
+  /** What counts where there is no Redis: the memory of this process, or the master's with that behind it. */
+  #memory: Store
   #leases: Leases
   #refusals = new Refusals()
-  #redis: Failover | undefined
+  #redis: InRedis | undefined
   #shared: Failover | undefined
   #client: MemoryClient | undefined
-  #connection: Client | undefined
   #timeout: number
+  #log: (line: string) => void
+  /** Where each result was charged. */
+  #chargedIn = new WeakMap<CheckResult, Store>()
+  #left: Promise<void> = Promise.resolve()
 
   constructor({ settings, log, memory, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
-    const { timeout, prefix } = settings
+    const { timeout } = settings
     const held = () => this.#leases.held
     this.node = node
+    this.#log = log
     this.#timeout = timeout
-    this.#store = memory ?? new MemoryStore()
+    this.#memory = memory ?? new MemoryStore()
     if (cluster.isWorker) {
       this.#client = new MemoryClient()
-      this.#shared = new Failover(this.#client, this.#store, { name: 'master', timeout, log, held })
-      this.#store = this.#shared
+      this.#shared = new Failover(this.#client, this.#memory, { name: 'master', timeout, log, held })
+      this.#memory = this.#shared
     }
-    if (settings.enabled) {
-      this.#connection = openRedis(settings)
-      const store = new RedisStore(this.#connection, { prefix, timeout })
-      this.#redis = new Failover(store, this.#store, { name: 'redis', timeout, log, held })
-      this.#store = this.#redis
-    }
+    this.#redis = this.#open(settings)
+    this.#store = this.#redis?.failover ?? this.#memory
     this.#leases = new Leases(this.#store)
+  }
+
+  /** `after`: until this has settled nothing is asked of that Redis. */
+  #open(settings: RedisSettings, after?: Promise<unknown>): InRedis | undefined {
+    if (!settings.enabled) return undefined
+    const { timeout, prefix } = settings
+    const connection = openRedis(settings)
+    const store = new RedisStore(connection, { prefix, timeout })
+    const failover = new Failover(store, this.#memory, {
+      name: 'redis',
+      where: printPlace(settings),
+      timeout,
+      log: this.#log,
+      held: () => this.#leases.held,
+      ...(after && { after }),
+    })
+    const check = () => void failover.check()
+    const timer = setTimeout(check, START + 50).unref()
+    connection.on('ready', check).on('close', check)
+    if (connection.status === 'ready') check()
+    const forget = () => {
+      clearTimeout(timer)
+      connection.off('ready', check).off('close', check)
+    }
+    return { connection, store, failover, forget }
+  }
+
+  /**
+   * Counts by these settings from now on. The leases of open connections are taken along: they count in memory at
+   * once, are given back where they were, and count in the new Redis before anybody asks there. Rates start anew.
+   */
+  use(settings: RedisSettings): void {
+    const before = this.#redis
+    const held = this.#leases.held
+    this.#timeout = settings.timeout
+    let isLeft = () => {}
+    const left = new Promise<void>((resolve) => {
+      isLeft = resolve
+    })
+    this.#redis = this.#open(settings, left)
+    this.#store = this.#redis?.failover ?? this.#memory
+    before?.forget()
+    before?.failover.close()
+    const moved = this.#leases.moveTo(this.#store)
+    this.#left = moved.then(async () => {
+      if (before) await this.#leave(before, [...held, ...this.#leases.held])
+      isLeft()
+    })
+  }
+
+  async #leave({ store, connection }: InRedis, leases: Lease[]): Promise<void> {
+    await within(this.#timeout, store.release(leases)).catch(() => {})
+    await closeRedis(connection)
+  }
+
+  /** Tries Redis, where something else has found a failure: if it is one of the counters, too, it is logged as down. */
+  checkRedis(): void {
+    void this.#redis?.failover.check()
   }
 
   /** Resolves when Redis can be used; rejects after `ms` with why not. Without Redis at once. For commands, not hooks. */
   async ready(ms: number): Promise<void> {
-    if (this.#connection) await whenReady(this.#connection, ms)
+    if (this.#redis) await whenReady(this.#redis.connection, ms)
   }
 
   /** Who counts now. */
   get source(): 'redis' | 'memory' {
-    return this.#redis?.up ? 'redis' : 'memory'
+    return this.#redis?.failover.up ? 'redis' : 'memory'
   }
 
   /**
@@ -98,8 +168,12 @@ export class Limiter {
   }
 
   /** Gives back what a check charged, or some of it, for instance for a recipient that is then refused. */
-  async refund({ at, source, charged }: CheckResult, charges: Charge[] = charged): Promise<void> {
+  async refund(result: CheckResult, charges: Charge[] = result.charged): Promise<void> {
+    const { at, source } = result
     if (!charges.length || source === 'remembered') return
+    const isElsewhere = (this.#chargedIn.get(result) ?? this.#store) !== this.#store
+    // Charged in a Redis that was left since: it cannot be given back there, and must not be given back here.
+    if (isElsewhere && source === 'redis') return
     await stepInParts(this.#store, { ...this.#step('refund', charges), at, source })
   }
 
@@ -139,10 +213,12 @@ export class Limiter {
   /** Gives back all leases and the connection. */
   async close(): Promise<void> {
     await within(this.#timeout, this.#leases.close()).catch(() => {})
-    this.#redis?.close()
+    this.#redis?.forget()
+    this.#redis?.failover.close()
     this.#shared?.close()
     this.#client?.close()
-    if (this.#connection) await closeRedis(this.#connection)
+    await this.#left
+    if (this.#redis) await closeRedis(this.#redis.connection)
   }
 
   #step(op: Step['op'], charges: Charge[], leases: Lease[] = []): Step {
@@ -151,7 +227,10 @@ export class Limiter {
 
   async #ask(step: Step): Promise<CheckResult> {
     if (!step.charges.length && !step.leases.length) return EMPTY
-    return resultOf(step, await stepInParts(this.#store, step))
+    const store = this.#store
+    const result = resultOf(step, await stepInParts(store, step))
+    this.#chargedIn.set(result, store)
+    return result
   }
 }
 

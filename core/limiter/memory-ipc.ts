@@ -98,8 +98,8 @@ export class MemoryClient implements Primary {
     await this.#ask({ do: 'reset', subject })
   }
 
-  async probe(step: Step): Promise<void> {
-    await this.step({ ...step, op: 'dry-run' })
+  async probe(): Promise<void> {
+    await this.step({ op: 'dry-run', charges: [], leases: [], by: '' })
   }
 
   blame(): Blame {

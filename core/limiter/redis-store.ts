@@ -13,7 +13,7 @@ import {
   type Lease,
   type Step,
 } from './contract'
-import type { Blame, Primary } from './failover'
+import { type Blame, type Primary, START } from './failover'
 import { parseRate } from './rate'
 import { gather, partsOf, undoing } from './split-step'
 import { makeCall, readReply, scripts } from './step-script'
@@ -48,9 +48,6 @@ export interface RedisStoreOptions {
 class TooLate extends Error {}
 
 class NotConnected extends Error {}
-
-/** So long, in ms, a new connection may take before it counts as down. */
-const START = 1000
 
 /** Deletes the keys of one node that begin with `prefix`. */
 async function forget(node: Redis, prefix: string): Promise<void> {

@@ -123,8 +123,8 @@ function connectAgain({ client, users }: Shared): void {
 
 /** The process' connection to this Redis. Each user calls `closeRedis` once. */
 export function openRedis(settings: RedisSettings): Client {
-  const { cluster, sentinel, sentinelName, base } = settings
-  const name = JSON.stringify({ cluster, sentinel, sentinelName, base })
+  const { cluster, sentinel, sentinelName, base, timeout } = settings
+  const name = JSON.stringify({ cluster, sentinel, sentinelName, base, timeout })
   const open = shared.get(name) ?? { client: connect(settings), users: 0 }
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
   if (!open.users) {

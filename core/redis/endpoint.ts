@@ -70,3 +70,12 @@ export function readBase(redisIni: Record<string, unknown>, own: Record<string, 
   const { server, database } = normalize_redis_ini(redisIni)
   return readEndpoint(normalize_endpoint({ ...(database !== undefined && { database }), ...server, ...own }))
 }
+
+const printHost = ({ host, port }: Host): string => `${host.includes(':') ? `[${host}]` : host}:${port}`
+
+/** Where Redis is, for people: `10.0.0.5:6379`, a socket's path, `cluster HOST:PORT, …` or `sentinel NAME`; no password. */
+export function printPlace({ cluster, sentinel, sentinelName, base }: RedisSettings): string {
+  if (cluster.length) return `cluster ${cluster.map(printHost).join(', ')}`
+  if (sentinel.length) return `sentinel ${sentinelName}`
+  return base.path ?? printHost(base)
+}

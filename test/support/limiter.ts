@@ -7,14 +7,17 @@ import { until } from './redis'
 
 export interface Watched {
   limiter: Limiter
-  /** What it logged. */
+  /** What it logged, but for `redis: up (WHERE)`, which comes first where Redis is there at the start. */
   lines: string[]
 }
 
 /** A limiter in this process: all on one server share a connection, as in a server. */
 export function makeLimiter(settings: RedisSettings, node = 'host/1'): Watched {
   const lines: string[] = []
-  return { limiter: new Limiter({ settings, log: (line) => lines.push(line), node }), lines }
+  const log = (line: string) => {
+    if (!line.startsWith('redis: up (')) lines.push(line)
+  }
+  return { limiter: new Limiter({ settings, log, node }), lines }
 }
 
 /** Waits until Redis counts. Returns how long it took, in ms. */
