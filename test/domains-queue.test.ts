@@ -85,7 +85,10 @@ test('what the client is told where the next hop gave no answer depends on why',
     delivery: 'forward',
   } as Domain
   const choice = { delivery: 'forward', key: 'x', domain } as const
-  const full = new CongestionFailure('all 20 connections of this worker are in use', 'all in use')
+  const full = new CongestionFailure(
+    'all connections of this worker are in use (connections = 20)',
+    'all in use',
+  )
   const busy = new CongestionFailure('mx:25: greeted with 421 too many connections', 'no more taken')
   const cases: [unknown, string, string, string][] = [
     [full, '4.4.5', 'recipient.next-hop-full', 'All connections to the next hop are in use, try again later'],
@@ -104,6 +107,7 @@ test('what the client is told where the next hop gave no answer depends on why',
       [451, status, outcome, text],
     )
     assert.equal(decision.detail, (failure as Error).message)
+    assert.equal(decision.rule.key, failure === full ? 'connections' : 'next_hop')
   }
 })
 

@@ -119,7 +119,10 @@ export class Places {
   #full(): CongestionFailure {
     return this.isLimited
       ? new CongestionFailure(`no more than ${this.capacity} connections were allowed`, 'no more taken')
-      : new CongestionFailure(`all ${this.size} connections of this worker are in use`, 'all in use')
+      : new CongestionFailure(
+          `all connections of this worker are in use (connections = ${this.size})`,
+          'all in use',
+        )
   }
 
   #admit() {

@@ -94,10 +94,10 @@ const NO_ANSWER = {
 export function decide(reply: Reply, { domain }: DeliveryChoice, what: string): Decision {
   const { answered, code, text } = reply
   const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
-  const rule = ruleOf(domain, 'next_hop')
+  const rule = ruleOf(domain, reply.congested === 'all in use' ? 'connections' : 'next_hop')
   if (!answered) {
-    const said = NO_ANSWER[reply.congested ?? 'none']
-    return { outcome: `${what}.${said.outcome}`, code, status, text: said.text, rule, detail: text }
+    const ours = NO_ANSWER[reply.congested ?? 'none']
+    return { outcome: `${what}.${ours.outcome}`, code, status, text: ours.text, rule, detail: text }
   }
   const outcome = isAccepted(reply)
     ? what
