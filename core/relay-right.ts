@@ -34,6 +34,10 @@ export function mayRelay({ classification, granted, revoked }: RightFacts): bool
   return classification.class === 'relay' || granted
 }
 
+/** True where a client in [never] may hand in mail to our domains on a submission port (RFC 6409): it has logged in. */
+export const maySubmit = (facts: { classification: Classification; user: string | undefined }): boolean =>
+  facts.classification.class === 'never' && facts.user !== undefined
+
 /** Which line gives the right to relay: an entry of acl.ini, else the login, else another plugin. */
 export function relayRule({ rule }: Classification, user: string | undefined): Rule {
   if (rule) return rule

@@ -20,11 +20,10 @@ const setClassifier = (classify: (client: Client) => Classification) => {
 const rule = { file: 'acl.ini', section: 'relay', key: '192.0.2.1' }
 
 /** A connection from an address that the ACL has put in a class. */
-function client(kind: Classification['class'], ip = '192.0.2.1'): TestConnection {
+function client(kind: Classification['class'], ip = '192.0.2.1', localPort = 25): TestConnection {
   const state: Classification = kind === 'nobody' ? { class: kind } : { class: kind, rule }
   setClassifier((asked) => (asked.ip === ip ? state : { class: 'nobody' }))
-  const connection = connectionOf({ remoteAddress: ip })
-  return connection
+  return connectionOf({ remoteAddress: ip, localPort })
 }
 
 function login(connection: TestConnection, user = 'alice') {
@@ -220,6 +219,74 @@ describe('whatever happens in whatever order', () => {
         }
       }),
     )
+  })
+})
+
+describe('core asks at MAIL on a submission port whether the client has logged in', () => {
+  type Asked = TestConnection & { cmd_mail(line: string): void; respond(code: number, text: unknown): void }
+  /** What is answered at MAIL, and what a hook that reads `relaying` in the transaction is told. */
+  function mail(connection: TestConnection): [answered: string, inTransaction: boolean[]] {
+    const asked = connection as Asked
+    const told: boolean[] = []
+    let answered = 'a transaction'
+    asked.hello.host = 'client.example'
+    Object.assign(asked, {
+      respond(code: number, text: unknown) {
+        answered = `${code} ${text}`
+      },
+      init_transaction() {
+        told.push(asked.relaying)
+        asked.begin('<a@b.example>')
+        told.push(asked.relaying)
+      },
+    })
+    asked.cmd_mail('FROM:<a@b.example>')
+    return [answered, told]
+  }
+
+  for (const port of [587, 465]) {
+    it(`${port}: a client in [never] that has may hand in mail, and is told at no time that it may relay`, () => {
+      const connection = client('never', undefined, port)
+      login(connection)
+      assert.deepEqual(mail(connection), ['a transaction', [false, false]])
+      assert.equal(connection.relaying, false)
+      assert.deepEqual(mail(connection), ['a transaction', [false, false]], 'MAIL again, without RSET')
+      connection.end()
+      assert.deepEqual([mayRelay(connection), connection.relaying], [false, false])
+    })
+
+    const refused: [string, Classification['class'], (connection: TestConnection) => unknown][] = [
+      ['a client in [never] that has not', 'never', () => undefined],
+      [
+        'a client in [never] to which another plugin gave the right',
+        'never',
+        (c) => Object.assign(c, { relaying: true }),
+      ],
+      [
+        'a client in [never] with the note alone',
+        'never',
+        (c) => Object.assign(c.notes, { auth_user: 'alice' }),
+      ],
+      ['nobody in particular', 'nobody', () => undefined],
+      ['a client in [reject] that has', 'reject', login],
+    ]
+    for (const [who, kind, prepare] of refused)
+      it(`${port}: ${who} may not`, () => {
+        const connection = client(kind, undefined, port)
+        prepare(connection)
+        assert.deepEqual(mail(connection), ['550 Authentication required', []])
+        assert.equal(connection.relaying, false)
+      })
+  }
+
+  it('and the answer is kept for nobody where core did not ask', () => {
+    const connection = client('never')
+    login(connection)
+    assert.deepEqual(mail(connection), ['a transaction', [false, false]])
+    connection.end()
+    connection.hello.host = null
+    ;(connection as Asked).cmd_mail('FROM:<a@b.example>')
+    assert.equal(connection.relaying, false)
   })
 })
 

@@ -22,7 +22,7 @@ function pluginIn(files: Record<string, Replace>, more: Part = {}): { plugin: Pl
     // address.js is a file of 3.2 alone.
     return files[name]!(name === 'address' ? {} : (plugin.haraka_require(name) as Part))
   }
-  return { plugin: { ...plugin, inherits: () => undefined, ...more, haraka_require } as Plugin, log }
+  return { plugin: { ...plugin, ...more, haraka_require } as Plugin, log }
 }
 
 /** What was given, but without what is at `path` in it. The real one is not touched. */
@@ -129,6 +129,17 @@ const broken: Record<string, () => Plugin> = {
       (Real) =>
         class extends Real {
           errors = 0
+        },
+    ),
+  }),
+  'cmd_mail() on port 587 does not read "relaying" first, to see whether the client has logged in': replaced({
+    connection: connectionClass(
+      (Real) =>
+        class extends Real {
+          cmd_mail(this: Part) {
+            void this['relaying']
+            ;(Real.prototype as { cmd_mail(line: string): void }).cmd_mail.call(this, 'FROM:<@>')
+          }
         },
     ),
   }),

@@ -13,6 +13,7 @@ import {
   tryConnection,
   tryDenial,
   tryLogin,
+  tryMailPort,
   tryTransaction,
 } from './trials'
 import type { HarakaInsides } from './types'
@@ -27,7 +28,7 @@ export const assumptions: Assumption[] = [
     fault: `the global object has no number "${code}"`,
     holds: () => typeof Reflect.get(globalThis, code) === 'number',
   })),
-  ...methods('plugins.js', 'a plugin', ({ plugin }) => plugin, 'register_hook inherits'),
+  ...methods('plugins.js', 'a plugin', ({ plugin }) => plugin, 'register_hook'),
   ...values('plugins.js', 'a plugin', ({ plugin }) => plugin, { name: 'string', 'config.get': 'function' }),
   {
     where: 'plugins.js',
@@ -58,11 +59,16 @@ export const assumptions: Assumption[] = [
     fault: `a Connection has a property "${name}" of its own, which hides ours`,
     holds: (haraka: HarakaInsides) => isSetThroughPrototype(haraka, name),
   })),
+  {
+    where: 'connection.js',
+    fault: 'cmd_mail() on port 587 does not read "relaying" first, to see whether the client has logged in',
+    holds: (haraka) => tryMailPort(haraka, true) && !tryMailPort(haraka, false),
+  },
   ...methods(
     'connection.js',
     'Connection.prototype',
     prototype,
-    'respond reset_transaction disconnect loginfo lognotice logwarn logerror logcrit',
+    'auth_results respond reset_transaction disconnect loginfo lognotice logwarn logerror logcrit',
   ),
   ...hooks,
   ...values('connection.js', 'a Connection', tryConnection, {

@@ -2,7 +2,7 @@
 // all read the same answer, whatever another plugin writes, in whatever order.
 import type { Rule } from '../decision'
 import { registry } from '../registry'
-import { type Classification, type Client, mayRelay as isRight, relayRule } from '../relay-right'
+import { type Classification, type Client, mayRelay as isRight, maySubmit, relayRule } from '../relay-right'
 import type { Connection, Plugin, Transaction } from './types'
 
 interface State {
@@ -28,17 +28,21 @@ const states = new WeakMap<Connection, State>()
 /** Transactions for which another plugin took the right away: that counts. */
 const revoked = new WeakSet<Transaction>()
 
+/** Connections whose next read of `relaying` is core's question at MAIL whether the client has logged in. */
+const askedForLogin = new WeakSet<Connection>()
+
 /**
  * Takes over `relaying` of Haraka's Connection, for all connections of this process; again it does nothing. A right that
  * is set inside a transaction (as the stock relay plugin's dest_domains does for one recipient) would hold for all
  * recipients after it: it does not count.
  */
 export function takeOverRelaying(plugin: Plugin): void {
-  const { Connection } = plugin.haraka_require('connection') as { Connection: { prototype: Connection } }
+  const { Connection } = plugin.haraka_require('connection') as { Connection: { prototype: WithMail } }
+  answerAtMail(Connection.prototype)
   Object.defineProperty(Connection.prototype, 'relaying', {
     configurable: true,
     get(this: Connection): boolean {
-      return mayRelay(this)
+      return askedForLogin.delete(this) || mayRelay(this)
     },
     set(this: Connection, value: unknown) {
       const state = stateOf(this)
@@ -50,6 +54,28 @@ export function takeOverRelaying(plugin: Plugin): void {
       }
     },
   })
+}
+
+type WithMail = Connection & { cmd_mail(line: string): void }
+const answered = new WeakSet<object>()
+
+/**
+ * On ports 587 and 465 core's cmd_mail takes `relaying` for "has logged in", before any hook, and so refuses mail to our
+ * domains, too, from a client in [never] that has. Exactly that read, the first one in cmd_mail, is answered by the login;
+ * whatever reads it afterwards, hooks included, is told that the client may not relay.
+ */
+function answerAtMail(prototype: WithMail): void {
+  if (answered.has(prototype)) return
+  answered.add(prototype)
+  const { cmd_mail } = prototype
+  prototype.cmd_mail = function (line) {
+    if (maySubmit({ classification: classificationOf(this), user: userOf(this) })) askedForLogin.add(this)
+    try {
+      cmd_mail.call(this, line)
+    } finally {
+      askedForLogin.delete(this)
+    }
+  }
 }
 
 /** True where this client may send mail to domains that are not ours. In doubt false. */

@@ -132,3 +132,15 @@ export function tryLogin(haraka: HarakaInsides, method: string, ...lines: string
     base.hook_unrecognized_command.call(plugin as AuthBase, () => undefined, connection, line)
   return connection.notes
 }
+
+/** Whether cmd_mail() on a submission port goes on where its first read of `relaying` says `answer`, and each other one no. */
+export function tryMailPort(haraka: HarakaInsides, answer: boolean): boolean {
+  const connection = Object.assign(tryConnection(haraka), { hello: { host: 'a.example', verb: 'EHLO' } })
+  connection.local.port = 587
+  const reads: boolean[] = []
+  Object.defineProperty(connection, 'relaying', { get: () => reads.push(answer) === 1 && answer })
+  // An address that cannot be read: core answers it with 501 before a transaction begins.
+  const { cmd_mail } = prototype(haraka) as { cmd_mail(line: string): void }
+  cmd_mail.call(connection, 'FROM:<@>')
+  return reads.length > 0 && /^501 /.test(connection.said)
+}

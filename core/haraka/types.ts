@@ -110,6 +110,8 @@ export interface Connection {
   rcpt_count: { accept: number; tempfail: number; reject: number }
   proxy: { allowed: boolean }
   client: { remoteAddress?: string; setTimeout?(ms: number): void }
+  /** Adds to the Authentication-Results of the mail that follows. */
+  auth_results(message: string): void
   respond(code: number, message: unknown, done?: () => void): void
   reset_transaction(done?: () => void): void
   disconnect(): void
