@@ -40,10 +40,13 @@ export const HOOK_ORDER: readonly HookRow[] = [
   ]),
   ...rowsOf('auth', [
     ['unrecognized_command', 'auth_command', -100, 'before any plugin looks at a password'],
+    ['unrecognized_command', 'check_login', 0, 'where other auth plugins look at passwords'],
+    ['capabilities', 'offer_users', 0, 'where other auth plugins offer AUTH'],
     ['capabilities', 'offer', 100, 'after every plugin that offers AUTH'],
     ['mail', 'own_sender', -90, "before others spend time on a sender that is not the user's"],
     ['rcpt', 'own_sender_again', -90, 'a login or a reload may have come since MAIL'],
     ['data', 'own_sender_again', -90, 'a reload may have come since RCPT'],
+    ['disconnect', 'give_up', 0, 'a client that has left waits for no password check'],
   ]),
   ...rowsOf('domains', [
     ['mail', 'begin', -100, 'keeps the parameters of MAIL, whatever ends the hook later'],

@@ -1,6 +1,10 @@
 // What one plugin of the bundle tells the others, where it is loaded. None of them imports another.
+import type { Connection } from './haraka/types'
 import type { Mailbox } from './party'
 import type { Classification, Client } from './relay-right'
+
+/** What came of a password: only a wrong one is a failed login. `cannot tell`: it could not be checked. */
+export type LoginOutcome = 'right' | 'wrong' | 'cannot tell'
 
 interface Registry {
   /** acl: what acl.ini says of a client, and the generation of the configuration that says it. */
@@ -11,6 +15,12 @@ interface Registry {
   identity?: (user: string) => string
   /** auth: may this user send as this address (auth.ini `sender`)? */
   ownsSender?: (user: string, sender: Mailbox) => boolean
+  /** auth: false where the login of this connection was taken out of auth.ini [users] since. */
+  loginHolds?: (connection: Connection) => boolean
+  /** limits: hears what came of each login that auth checks. */
+  loginOutcome?: (connection: Connection, outcome: LoginOutcome) => void
+  /** limits: whether the user who is logging in has logged in from this network before. */
+  isKnownNetwork?: (connection: Connection) => boolean
 }
 
 /** Filled by each plugin's `register`. Without acl every client is nobody in particular. */

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Party } from '../core/party'
 import { readAuth } from '../plugins/auth/config'
+import { beginDialogue, type Mechanism, nextTurn, type Turn } from '../plugins/auth/dialogue'
 import { identity, namesOf } from '../plugins/auth/identity'
-import { makeHash, parseHash, verify } from '../plugins/auth/passwords'
+import { type Derive, decoyOf, makeHash, parseHash, verify } from '../plugins/auth/passwords'
 import { ownsSender, refuseAuth } from '../plugins/auth/policy'
+import { FairQueue } from '../plugins/auth/queue'
 import { addressOf } from './support/connection'
 import { fc } from './support/random'
 import { readText } from './support/reading'
@@ -94,6 +96,31 @@ describe('auth.ini', () => {
   ]
   for (const [text, ...errors] of bad)
     it(`${JSON.stringify(text.slice(0, 60))} is an error`, () => assert.deepEqual(read(text).errors, errors))
+})
+
+describe('two names of one user', () => {
+  const twice = (text: string, firstDomain?: string) =>
+    readText('auth.ini', text, (reading) => readAuth(reading, firstDomain)).errors
+  const error = (line: number) => [
+    `auth.ini [users] line ${line}: is the same user as in a line without @, where NAME is NAME@realm`,
+  ]
+
+  it('are an error in [users], in any order and case, by realm and by the first of our domains', () => {
+    const users = (...names: string[]) => `[users]\n${names.map((name) => `${name} = ${HASH}\n`).join('')}`
+    const byRealm = '[main]\nrealm = example.com\n'
+    assert.deepEqual(twice(byRealm + users('alice', 'alice@example.com')), error(5))
+    assert.deepEqual(twice(byRealm + users('Alice@EXAMPLE.com.', 'ALICE')), error(4))
+    assert.deepEqual(twice(users('alice', 'alice@example.com'), 'example.com'), error(3))
+  })
+
+  it('are none in another domain, of other users, or in [senders], where both hold', () => {
+    const other = `[main]\nrealm = example.com\n[users]\nalice = ${HASH}\nalice@example.org = ${HASH}\nbob = ${HASH}\n`
+    assert.deepEqual(twice(other), [])
+    assert.deepEqual(
+      twice('[senders]\nalice = a@b.example\nalice@example.com = c@d.example\n', 'example.com'),
+      [],
+    )
+  })
 })
 
 describe('a login name', () => {
@@ -254,17 +281,185 @@ describe('a password', () => {
     assert.equal(await verify('', hash), false)
   })
 
-  it('of nobody is wrong, and takes its time', async () => {
-    assert.equal(await verify('x', undefined), false)
-    assert.equal(await verify('', undefined), false)
+  it('costs one derivation, with the parameters of its hash', async () => {
+    const used: unknown[] = []
+    const derive: Derive = async (_password, _salt, length, options) => {
+      used.push(options)
+      return Buffer.alloc(length)
+    }
+    assert.equal(await verify('x', parseHash(HASH), derive), true)
+    assert.equal(await verify('x', decoyOf([parseHash(HASH)]), derive), false)
+    assert.deepEqual(used, [parseHash(HASH).options, parseHash(HASH).options])
   })
 
-  it('is not checked when far too many are waiting, which is no answer', async () => {
-    const tries = Array.from({ length: 80 }, () => verify('x', parseHash(HASH.replace('ln=15', 'ln=10'))))
-    const results = await Promise.allSettled(tries)
-    const failed = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as Error] : []))
-    assert.equal(failed.length, 14)
-    assert.match(failed[0]?.message ?? '', /too many logins at once/)
-    assert.equal(await verify('x', parseHash(HASH.replace('ln=15', 'ln=10'))), false, 'and then goes on')
+  it('of a name that does not exist costs as much as the costliest one in the file', () => {
+    const cost = (ln: number, r = 8, p = 1) => HASH.replace('ln=15,r=8,p=1', `ln=${ln},r=${r},p=${p}`)
+    const files: [string[], string][] = [
+      [[], cost(15)],
+      [[cost(10)], cost(10)],
+      [[cost(10), cost(16), cost(12)], cost(16)],
+      [[cost(14, 8, 9), cost(15)], cost(14, 8, 9)],
+      [[cost(12, 32), cost(13)], cost(12, 32)],
+    ]
+    for (const [hashes, expected] of files) {
+      const { value } = read(`[users]\n${hashes.map((hash, index) => `u${index} = ${hash}\n`).join('')}`)
+      assert.deepEqual(value.decoy.options, parseHash(expected).options, hashes.join())
+    }
+  })
+})
+
+describe('the queue of password checks', () => {
+  /** Tasks that end when they are told to, in the order in which they began. */
+  function trial(atOnce: number) {
+    const queue = new FairQueue(atOnce)
+    const begun: string[] = []
+    const open: (() => void)[] = []
+    const task = (name: string) => () => {
+      begun.push(name)
+      return new Promise<string>((resolve) => open.push(() => resolve(name)))
+    }
+    const add = (group: string, number: number, preferred = false, signal = new AbortController().signal) =>
+      queue.run({ group, preferred, signal }, task(`${group}${number}`))
+    const finish = async () => {
+      open.shift()?.()
+      await new Promise(setImmediate)
+    }
+    return { queue, begun, add, finish, open }
+  }
+
+  it('serves networks by turns, and users at known networks first', async () => {
+    const { begun, add, finish, open } = trial(1)
+    const all = [0, 1, 2, 3].map((number) => add('flood', number))
+    all.push(add('quiet', 0), add('other', 0), add('quiet', 1), add('home', 0, true), add('home', 1, true))
+    while (open.length) await finish()
+    assert.deepEqual(begun.join(' '), 'flood0 home0 home1 flood1 quiet0 other0 flood2 quiet1 flood3')
+    assert.equal((await Promise.all(all)).length, 9)
+  })
+
+  it('never runs more than its number at once, and loses nobody, whatever ends in whatever order', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.tuple(fc.constantFrom('a', 'b', 'c'), fc.boolean(), fc.constantFrom('add', 'end', 'abort')),
+        ),
+        async (steps) => {
+          const { queue, add, finish, begun, open } = trial(2)
+          const results: Promise<string>[] = []
+          const aborts: AbortController[] = []
+          for (const [index, [group, preferred, step]] of steps.entries()) {
+            if (step === 'add') {
+              const controller = new AbortController()
+              aborts.push(controller)
+              results.push(add(group, index, preferred, controller.signal).catch(() => 'gave up'))
+            }
+            if (step === 'end') await finish()
+            if (step === 'abort') aborts.shift()?.abort(new Error('gave up'))
+            assert.ok(open.length <= 2)
+          }
+          while (open.length) await finish()
+          const ended = await Promise.all(results)
+          assert.equal(ended.filter((each) => each !== 'gave up').length, begun.length)
+          assert.equal(queue.waiting, 0)
+        },
+      ),
+      { numRuns: 200, seed: 5 },
+    )
+  })
+
+  it('lets go who has waited for too long, and does not check his password', async () => {
+    const { begun, add, finish, open } = trial(1)
+    const first = add('a', 0)
+    const controller = new AbortController()
+    const second = add('a', 1, false, controller.signal)
+    const third = add('a', 2)
+    controller.abort(new Error('too many logins at once'))
+    await assert.rejects(second, /too many logins at once/)
+    await assert.rejects(add('a', 3, false, controller.signal), /too many logins at once/)
+    while (open.length) await finish()
+    assert.deepEqual([await first, await third, begun], ['a0', 'a2', ['a0', 'a2']])
+  })
+
+  it('goes on after a check that failed', async () => {
+    const queue = new FairQueue(1)
+    const { signal } = new AbortController()
+    const how = { group: 'a', preferred: false, signal }
+    await assert.rejects(
+      queue.run(how, () => Promise.reject(new Error('no memory'))),
+      /no memory/,
+    )
+    assert.equal(await queue.run(how, async () => 'done'), 'done')
+  })
+})
+
+describe('the dialogue of AUTH PLAIN and LOGIN', () => {
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  /** The last turn after these lines of the client, the first one the initial response (undefined: none). */
+  function speak(mechanism: Mechanism, initial: string | undefined, ...lines: string[]): Turn {
+    let turn = beginDialogue(mechanism, initial)
+    for (const line of lines) {
+      assert.ok('dialogue' in turn, JSON.stringify(turn))
+      turn = nextTurn(turn.dialogue, line)
+    }
+    return turn
+  }
+
+  it('leads to a name and a password, by either and in each form (RFC 4954 4)', () => {
+    const plain = { credentials: { mechanism: 'PLAIN', user: 'alice', password: 'pass word' } }
+    const login = { credentials: { mechanism: 'LOGIN', user: 'alice', password: 'pass word' } }
+    const message = base64('\0alice\0pass word')
+    assert.deepEqual(speak('PLAIN', message), plain)
+    assert.deepEqual(speak('PLAIN', undefined, message), plain)
+    assert.deepEqual(speak('PLAIN', message.replace(/=+$/, '')), plain, 'without padding')
+    assert.deepEqual(speak('PLAIN', base64('boss\0alice\0pass word')), plain, 'whoever he wants to act as')
+    assert.deepEqual(speak('LOGIN', undefined, base64('alice'), base64('pass word')), login)
+    assert.deepEqual(speak('LOGIN', base64('alice'), base64('pass word')), login)
+  })
+
+  const bad: [Mechanism, string | undefined, ...string[]][] = [
+    ['PLAIN', '='],
+    ['PLAIN', '!!!'],
+    ['PLAIN', undefined, ''],
+    ['PLAIN', undefined, 'AUTH PLAIN'],
+    ['PLAIN', base64('alice')],
+    ['PLAIN', base64('alice\0secret')],
+    ['PLAIN', base64('\0\0secret')],
+    ['PLAIN', base64('\0alice\0')],
+    ['PLAIN', base64('\0alice\0secret\0')],
+    ['PLAIN', base64('\0alice\0secret\0more')],
+    ['LOGIN', '='],
+    ['LOGIN', '*'],
+    ['LOGIN', undefined, ''],
+    ['LOGIN', undefined, 'alice@example.com'],
+    ['LOGIN', undefined, base64('alice'), ''],
+    ['LOGIN', base64('alice'), '='],
+    ['LOGIN', base64('alice'), 'pass word'],
+  ]
+  for (const [mechanism, ...lines] of bad)
+    it(`ends where ${mechanism} is told ${JSON.stringify(lines)}`, () =>
+      assert.ok('malformed' in speak(mechanism, ...lines)))
+
+  it('says nothing of what it was told where it ends', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom<Mechanism>('PLAIN', 'LOGIN'),
+        fc.array(fc.oneof(fc.string(), fc.base64String(), fc.string().map(base64)), {
+          minLength: 1,
+          maxLength: 3,
+        }),
+        (mechanism, lines) => {
+          let turn = beginDialogue(mechanism, undefined)
+          for (const line of lines) {
+            if (!('dialogue' in turn)) break
+            turn = nextTurn(turn.dialogue, line)
+          }
+          if ('malformed' in turn)
+            assert.match(
+              turn.malformed,
+              /^(Not base64|Not a message of PLAIN|The (user name|password) is missing)$/,
+            )
+        },
+      ),
+      { numRuns: 1000, seed: 4 },
+    )
   })
 })

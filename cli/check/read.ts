@@ -46,8 +46,8 @@ export function readConfiguration(dir: string): Configuration {
     return { value, sections: reading.sections }
   }
   const acl = read('acl', (reading) => runAtOnce(readAcl(reading)))
-  const auth = read('auth', readAuth)
   const domains = read('domains', (reading) => readDomains(reading, world))
+  const auth = read('auth', (reading) => readAuth(reading, domains.value.domains.first?.name))
   read('limits', readLimits)
   const redis = read('redis', readRedis)
   return {

@@ -100,17 +100,25 @@ export const relayRuleOf = (connection: Connection): Rule =>
 
 /** Forgets login and rights, as after XCLIENT or PROXY: they were another client's. */
 function forgetRights(connection: Connection): State {
-  delete connection.notes.auth_user
-  connection.notes.authenticating = false
-  connection.authheader = undefined
+  forgetLogin(connection)
   return begin(connection)
 }
 
-/** Finds the client's class anew where acl.ini has changed since; login and rights given by others stay. */
+function forgetLogin(connection: Connection): void {
+  delete connection.notes.auth_user
+  connection.notes.authenticating = false
+  connection.authheader = undefined
+}
+
+/** Finds the client's class anew where acl.ini has changed since; a login stays as long as [users] has it. */
 function stateOf(connection: Connection): State {
   const state = states.get(connection)
   if (!state) return begin(connection)
   if (!isSame(state.subject, connection)) return forgetRights(connection)
+  if (state.granted && registry.loginHolds?.(connection) === false) {
+    state.granted = false
+    forgetLogin(connection)
+  }
   const { generation, classify } = registry.acl ?? NO_ACL
   if (state.generation === generation()) return state
   state.classification = classify(state.subject)

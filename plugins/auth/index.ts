@@ -1,30 +1,31 @@
 // relay-guard/auth: who logs in does it over TLS, and sends as himself. See docs/auth.md.
 
-import type { Decision } from '../../core/decision'
 import { plain } from '../../core/haraka/address'
-import { endAuthDialogue } from '../../core/haraka/auth-notes'
+import { endAuthDialogue, hideLine } from '../../core/haraka/auth-notes'
 import { partyOf } from '../../core/haraka/party-of'
-import { answer, guarded, record } from '../../core/haraka/reply'
+import { answer, guarded } from '../../core/haraka/reply'
 import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
 import { clean } from '../../core/text'
-import { type AuthConfig, readAuth } from './config'
-import { identity, namesOf } from './identity'
-import { verify } from './passwords'
-import { isProtected, notYours, ownsSender, refuseAuth } from './policy'
+import { readAuth } from './config'
+import { MECHANISMS } from './dialogue'
+import { identity } from './identity'
+import { loginHolds } from './login'
+import { CANCELLED, isProtected, notYours, ownsSender, refuseAuth } from './policy'
+import { realm, runtime } from './runtime'
 
-let auth: Setting<AuthConfig>
+export { check_login, give_up } from './login'
 
-const realm = (): string | undefined => auth.value.realm || registry.firstDomain?.()
-
-export function register(this: Plugin & { inherits(name: string): void }): void {
+export function register(this: Plugin): void {
   prepare(this)
-  auth = new Setting(this, 'auth.ini', { read: readAuth })
+  runtime.auth = new Setting(this, 'auth.ini', {
+    read: (reading) => readAuth(reading, registry.firstDomain?.()),
+  })
   registry.identity = (user) => identity(user, realm())
-  registry.ownsSender = (user, sender) => ownsSender(auth.value, user, sender, realm())
-  this.inherits('auth/auth_base')
+  registry.ownsSender = (user, sender) => ownsSender(runtime.auth.value, user, sender, realm())
+  registry.loginHolds = loginHolds
   registerHooks(this)
 }
 
@@ -32,28 +33,33 @@ export function shutdown(): void {
   shutdownPlugin()
 }
 
-/** auth_base would keep the password in the connection's notes. */
-export const blankout_password = true
+/** Offers AUTH for [users]. */
+export function offer_users(this: Plugin, next: Next, connection: Connection): void {
+  const { value } = runtime.auth
+  if (value.users.size > 0 && isProtected(value, partyOf(connection)))
+    connection.capabilities?.push(`AUTH ${MECHANISMS.join(' ')}`)
+  next()
+}
 
 /** Takes AUTH out of the EHLO answer where it would not be taken anyway. */
 export function offer(this: Plugin, next: Next, connection: Connection): void {
-  if (!isProtected(auth.value, partyOf(connection))) {
+  if (!isProtected(runtime.auth.value, partyOf(connection)))
     connection.capabilities = (connection.capabilities ?? []).filter((line) => !/^AUTH\b/i.test(line))
-  }
   next()
 }
 
 export const auth_command = guarded(function (this, next, connection, params: string[]) {
   const word = (params[0] ?? '').toUpperCase()
-  const { notes } = connection
-  if (word !== 'AUTH' && !notes.authenticating) return next()
-  if (word === '*' && notes.authenticating) {
+  const isOpen = connection.notes.authenticating === true
+  if (word !== 'AUTH' && !isOpen) return next()
+  if (word === '*' && isOpen) {
     endAuthDialogue(connection)
-    return connection.respond(501, '5.7.0 AUTH was cancelled', () => next(OK))
+    return answer(this, next, connection, CANCELLED)
   }
-  const refusal = refuseAuth(auth.value, partyOf(connection), connection.transaction !== null)
+  const refusal = refuseAuth(runtime.auth.value, partyOf(connection), connection.transaction !== null)
   if (!refusal) return next()
   endAuthDialogue(connection)
+  hideLine(params)
   answer(this, next, connection, refusal)
 })
 
@@ -62,7 +68,7 @@ export const own_sender = guarded(function (this, next, connection, params: [Har
   checkOwner.call(this, next, connection, params[0])
 })
 
-/** Again at each recipient: another plugin may have let a login in since MAIL. */
+/** Again at each recipient and at DATA: another plugin may have let a login in, and a reload may have come. */
 export const own_sender_again = guarded(function (this, next, connection) {
   checkOwner.call(this, next, connection, connection.transaction?.mail_from)
 })
@@ -74,65 +80,8 @@ function checkOwner(
   given: HarakaAddress | undefined,
 ): void {
   const sender = given && plain(given)
+  const { value } = runtime.auth
   const user = partyOf(connection).user ?? connection.notes.auth_user
-  if (!user || !sender || ownsSender(auth.value, user, sender, realm())) next()
-  else
-    answer(this, next, connection, notYours(auth.value, clean(identity(user, realm()), 64), sender.address))
-}
-
-// [users]: passwords of our own, by way of Haraka's auth_base, which calls these.
-
-export function hook_capabilities(this: Plugin, next: Next, connection: Connection): void {
-  if (auth.value.users.size > 0 && isProtected(auth.value, partyOf(connection))) {
-    connection.capabilities?.push('AUTH PLAIN LOGIN')
-    connection.notes['allowed_auth_methods'] = ['PLAIN', 'LOGIN']
-  }
-  next()
-}
-
-type BasePlugin = Plugin & {
-  base: Record<string, { hook_unrecognized_command: (...args: unknown[]) => void }>
-}
-
-/** auth_base's dialogue, but only over passwords of our own: other auth plugins speak for themselves. */
-export function hook_unrecognized_command(
-  this: BasePlugin,
-  next: Next,
-  connection: Connection,
-  params: string[],
-): void {
-  if (auth.value.users.size === 0) next()
-  else this.base['auth/auth_base']?.hook_unrecognized_command.call(this, next, connection, params)
-}
-
-type Checked = (valid: boolean, options?: { code: number; message: string }) => void
-
-export function check_plain_passwd(
-  this: Plugin,
-  connection: Connection,
-  name: string,
-  password: string,
-  done: Checked,
-): void {
-  const { users } = auth.value
-  const known = namesOf(name, realm()).find((each) => users.has(each))
-  const expected = known === undefined ? undefined : users.get(known)
-  verify(password, expected).then(
-    (right) => {
-      if (!right) record(this, connection, FAILED, { user: clean(name, 64) })
-      done(right)
-    },
-    (error: Error) => {
-      connection.logerror(this, `login of ${clean(name, 64)} could not be checked: ${error.message}`)
-      done(false, { code: 454, message: '4.7.0 Temporary authentication failure' })
-    },
-  )
-}
-
-const FAILED: Decision = {
-  outcome: 'auth.failed',
-  code: 535,
-  status: '5.7.8',
-  text: 'Authentication failed',
-  rule: { file: 'auth.ini', section: 'users', key: '' },
+  if (!user || !sender || ownsSender(value, user, sender, realm())) next()
+  else answer(this, next, connection, notYours(value, clean(identity(user, realm()), 64), sender.address))
 }

@@ -8,12 +8,18 @@ export interface PasswordHash {
   hash: Buffer
 }
 
+/** Turns a password into `length` octets. Rejects where there is no memory for it. */
+export type Derive = (
+  password: string,
+  salt: Buffer,
+  length: number,
+  options: ScryptOptions,
+) => Promise<Buffer>
+
 const LN = 15 // 32 MiB and some 60 ms a try
 const MEMORY = 256 * 1024 ** 2
-const AT_ONCE = 2 // of libuv's four threads, so that DNS and files go on
-const WAITING = 64
 
-/** Reads the text form. Throws ValueError. */
+/** Reads the text form. Throws ValueError, which repeats nothing of it. */
 export function parseHash(text: string): PasswordHash {
   const [, ln, r, p, salt, hash] =
     /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d)\$([A-Za-z0-9+/]{16,})\$([A-Za-z0-9+/]{32,})$/.exec(text) ?? []
@@ -23,7 +29,7 @@ export function parseHash(text: string): PasswordHash {
   if (128 * 2 ** cost * Number(r) > MEMORY)
     throw new ValueError('asks for more memory than a login may have (256 MiB)')
   return {
-    options: options(cost, Number(r), Number(p)),
+    options: optionsOf(cost, Number(r), Number(p)),
     salt: Buffer.from(salt, 'base64'),
     hash: Buffer.from(hash, 'base64'),
   }
@@ -32,43 +38,43 @@ export function parseHash(text: string): PasswordHash {
 /** The text form for a new password, with a salt of its own. */
 export async function makeHash(password: string): Promise<string> {
   const salt = randomBytes(16)
-  const hash = await derive(password, salt, 32, options(LN, 8, 1))
+  const hash = await deriveByScrypt(password, salt, 32, optionsOf(LN, 8, 1))
   const plain = (data: Buffer) => data.toString('base64').replace(/=+$/, '')
   return `$scrypt$ln=${LN},r=8,p=1$${plain(salt)}$${plain(hash)}`
 }
 
-const nobody: PasswordHash = { options: options(LN, 8, 1), salt: randomBytes(16), hash: randomBytes(32) }
-
-let running = 0
-const queue: (() => void)[] = []
-
 /**
- * True where the password is right. A name that is not there costs as much time as one that is.
- * Throws Error when more tries wait than can be answered in time.
+ * A hash that no password has, to be checked for names that do not exist: of the highest cost among `hashes`, so that
+ * the time of an answer does not tell who exists.
  */
-export async function verify(password: string, expected: PasswordHash = nobody): Promise<boolean> {
-  if (running >= AT_ONCE) {
-    if (queue.length >= WAITING) throw new Error('too many logins at once')
-    await new Promise<void>((resolve) => queue.push(resolve))
-  }
-  running++
-  try {
-    const given = await derive(password, expected.salt, expected.hash.length, expected.options)
-    return timingSafeEqual(given, expected.hash) && expected !== nobody
-  } finally {
-    running--
-    queue.shift()?.()
-  }
+export function decoyOf(hashes: Iterable<PasswordHash>): PasswordHash {
+  const costs = [...hashes].map(({ options }) => options).sort((a, b) => work(b) - work(a))
+  return { options: costs[0] ?? optionsOf(LN, 8, 1), salt: randomBytes(16), hash: randomBytes(32) }
 }
 
-function options(ln: number, r: number, p: number): ScryptOptions {
+const work = ({ N = 0, r = 0, p = 0 }: ScryptOptions): number => N * r * p
+
+/** True where the password is that of the hash. One derivation, whatever it says. */
+export async function verify(
+  password: string,
+  { salt, hash, options }: PasswordHash,
+  derive: Derive = deriveByScrypt,
+): Promise<boolean> {
+  return timingSafeEqual(await derive(password, salt, hash.length, options), hash)
+}
+
+/** True where both stand for the same password in the same form. */
+export const isSameHash = (a: PasswordHash, b: PasswordHash): boolean =>
+  a.salt.equals(b.salt) && a.hash.equals(b.hash) && work(a.options) === work(b.options)
+
+function optionsOf(ln: number, r: number, p: number): ScryptOptions {
   const N = 2 ** ln
   return { N, r, p, maxmem: 128 * N * r * p + 1024 * 1024 }
 }
 
-const derive = (password: string, salt: Buffer, length: number, how: ScryptOptions): Promise<Buffer> =>
+const deriveByScrypt: Derive = (password, salt, length, options) =>
   new Promise((resolve, reject) =>
-    scrypt(password.normalize('NFKC'), salt, length, how, (error, key) =>
+    scrypt(password.normalize('NFKC'), salt, length, options, (error, key) =>
       error ? reject(error) : resolve(key),
     ),
   )

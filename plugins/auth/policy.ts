@@ -49,29 +49,46 @@ export const isProtected = (
 
 /** Why AUTH is refused now, or undefined (RFC 4954 4: once a session, never inside a transaction). */
 export function refuseAuth(config: AuthConfig, party: Party, inTransaction: boolean): Decision | undefined {
-  const no = (outcome: string, code: number, status: string, text: string, key: string): Decision => ({
-    outcome,
-    code,
-    status,
-    text,
-    rule: { file: 'auth.ini', section: 'main', key },
-  })
-  if (!isProtected(config, party))
-    return no(
-      'auth.tls-required',
-      538,
-      '5.7.11',
-      'Encryption is required for AUTH: say STARTTLS first',
-      'require_tls',
-    )
-  if (inTransaction)
-    return no(
-      'auth.in-transaction',
-      503,
-      '5.5.1',
-      'AUTH is not allowed inside a mail transaction',
-      'RFC 4954',
-    )
-  if (party.user !== undefined) return no('auth.again', 503, '5.5.1', 'You are logged in already', 'RFC 4954')
-  return undefined
+  if (!isProtected(config, party)) return TLS_REQUIRED
+  if (inTransaction) return IN_TRANSACTION
+  return party.user === undefined ? undefined : LOGGED_IN
 }
+
+const refusal = (outcome: string, code: number, status: string, text: string, key: string): Decision => ({
+  outcome,
+  code,
+  status,
+  text,
+  rule: { file: 'auth.ini', section: key === 'users' ? key : 'main', key: key === 'users' ? '' : key },
+})
+
+const TLS_REQUIRED = refusal(
+  'auth.tls-required',
+  538,
+  '5.7.11',
+  'Encryption is required for AUTH: say STARTTLS first',
+  'require_tls',
+)
+const IN_TRANSACTION = refusal(
+  'auth.in-transaction',
+  503,
+  '5.5.1',
+  'AUTH is not allowed inside a mail transaction',
+  'RFC 4954',
+)
+const LOGGED_IN = refusal('auth.again', 503, '5.5.1', 'You are logged in already', 'RFC 4954')
+
+/** The client has ended the dialogue by `*`. */
+export const CANCELLED = refusal('auth.cancelled', 501, '5.7.0', 'AUTH was cancelled', 'RFC 4954')
+/** No message of the mechanism (RFC 4954 4). */
+export const malformed = (text: string): Decision => refusal('auth.malformed', 501, '5.5.2', text, 'RFC 4954')
+/** The password of [users] is wrong, or there is no such name. */
+export const FAILED = refusal('auth.failed', 535, '5.7.8', 'Authentication failed', 'users')
+/** Whether the password is right could not be found out in time: no failed login. */
+export const CANNOT_TELL = refusal(
+  'auth.unavailable',
+  454,
+  '4.7.0',
+  'Temporary authentication failure, try again later',
+  'users',
+)
