@@ -1,7 +1,10 @@
-// auth_base's notes of an AUTH dialogue, and who tries to log in with it (RFC 4954 4, RFC 4616, RFC 2195).
+// The AUTH dialogue as Haraka's auth plugins lead it (RFC 4954 4): what a line of the client says, by the notes of
+// auth_base, and what comes of a login, for which Haraka has no hook.
+import { decodeBase64, readMessage, type SaslMessage, userName } from '../sasl'
 import type { Connection } from './types'
 import { watchProperty } from './watch-property'
 
+/** auth_base's notes of a dialogue, and ours of the one over [users]. */
 const NOTES = [
   'auth_method',
   'auth_ticket',
@@ -15,9 +18,11 @@ const NOTES = [
  * Ends a dialogue. Left there, the notes would take the next base64 line for a part of it, also inside a transaction,
  * and the next AUTH for a violation of the protocol.
  */
-export function endAuthDialogue({ notes }: Connection): void {
+export function endAuthDialogue(connection: Connection): void {
+  const { notes } = connection
   notes.authenticating = false
   for (const name of NOTES) delete notes[name]
+  mechanisms.delete(connection)
 }
 
 /**
@@ -25,32 +30,54 @@ export function endAuthDialogue({ notes }: Connection): void {
  * Only for a hook that ends: those after it are given the same array.
  */
 export function hideLine(words: string[]): void {
-  if (!/^AUTH$/i.test(words[0] ?? '')) words[0] = '(hidden)'
+  if (!beginsAuth(words)) words[0] = '(hidden)'
 }
 
-const decoded = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString('utf8')
+/** The mechanism that each client has asked for last: not every plugin keeps it in a note, as auth_base does. */
+const mechanisms = new WeakMap<Connection, string>()
 
-const named = (name: string | undefined): string | undefined =>
-  name?.replace(/[\x00-\x1f\x7f]/g, '') || undefined
+/** A line of an AUTH dialogue. */
+export interface AuthLine extends SaslMessage {
+  /** The AUTH command itself. */
+  begins: boolean
+  /** AUTH LOGIN with an empty name: auth_base would ask for the password, and then take that for the name. */
+  nameless?: boolean
+}
 
-/** The second of the three parts of PLAIN: `authzid NUL authcid NUL password`. */
-const plainUser = (text: string): string | undefined => named(decoded(text).split('\0')[1])
+/** A bare AUTH is none: inside a dialogue it is base64 like any other line. */
+const beginsAuth = ([word = '', rest = '']: string[]): boolean => /^AUTH$/i.test(word) && rest !== ''
 
 /**
- * `words` as Haraka's unrecognized_command hook has them: the command and the rest of the line.
- * Undefined where this line names nobody.
+ * Reads a line before a plugin does. `words` as Haraka's unrecognized_command hook has them: the command and the rest
+ * of the line. Undefined where it belongs to no dialogue.
  */
-export function attemptedUser({ notes }: Connection, words: string[]): string | undefined {
-  const [word = '', rest = ''] = words
-  if (word.toUpperCase() === 'AUTH') {
-    const [method = '', initial] = rest.trim().split(/\s+/)
-    if (!initial) return undefined
-    return /^plain$/i.test(method) ? plainUser(initial) : named(decoded(initial))
+export function readAuthLine(connection: Connection, words: string[]): AuthLine | undefined {
+  const { notes } = connection
+  const begins = beginsAuth(words)
+  if (begins && notes.authenticating !== true) {
+    const [name = '', initial] = (words[1] ?? '').split(/\s+/)
+    const mechanism = name.toUpperCase()
+    mechanisms.set(connection, mechanism)
+    return { begins, ...readLine(mechanism, initial, undefined) }
   }
-  if (notes['auth_method'] === 'PLAIN') return plainUser(word)
-  if (notes['auth_method'] === 'CRAM-MD5') return named(decoded(word).split(' ')[0])
-  const userGiven = notes['auth_login_userlogin']
-  return named(typeof userGiven === 'string' ? userGiven : decoded(word))
+  const mechanism = notes['auth_method'] ?? mechanisms.get(connection)
+  if (typeof mechanism !== 'string' || (!notes.authenticating && isOfAuthBase(mechanism))) return undefined
+  return { begins: false, ...readLine(mechanism, words[0], notes['auth_login_userlogin']) }
+}
+
+/** Who speaks these has the note `authenticating` as long as a dialogue goes on; other plugins may have none. */
+const isOfAuthBase = (mechanism: string): boolean => /^(?:PLAIN|LOGIN|CRAM-MD5)$/.test(mechanism)
+
+/** `userGiven`: the note of auth_base, after LOGIN was told a name. */
+function readLine(mechanism: string, line: string | undefined, userGiven: unknown): Omit<AuthLine, 'begins'> {
+  // CRAM-MD5 begins with the server's challenge: what a client says before it is not looked at.
+  if (line === undefined || line === '*') return { proves: false }
+  const text = decodeBase64(line)
+  if (mechanism !== 'LOGIN') return readMessage(mechanism, text)
+  const isPassword = typeof userGiven === 'string' && userGiven !== ''
+  if (!isPassword && text === '') return { proves: false, nameless: true }
+  const user = userName(isPassword ? userGiven : text)
+  return { proves: isPassword && text !== '', ...(user !== undefined && { user }) }
 }
 
 /**

@@ -1,8 +1,9 @@
 // Hooks about logins.
 
-import { attemptedUser, endAuthDialogue, watchLogins } from '../../../core/haraka/auth-notes'
+import type { Decision } from '../../../core/decision'
+import { endAuthDialogue, hideLine, readAuthLine, watchLogins } from '../../../core/haraka/auth-notes'
 import { identityOf, partyOf } from '../../../core/haraka/party-of'
-import { guarded } from '../../../core/haraka/reply'
+import { answer, guarded } from '../../../core/haraka/reply'
 import type { Connection } from '../../../core/haraka/types'
 import { services } from '../../../core/services'
 import { failedLogin, loggedIn, loggingIn } from '../policy/failed-logins'
@@ -32,13 +33,25 @@ function watch(connection: Connection): void {
   )
 }
 
+const NAMELESS: Decision = {
+  outcome: 'auth.malformed',
+  code: 501,
+  status: '5.5.2',
+  text: 'The user name is missing',
+  rule: { file: 'RFC 4954', section: '4', key: '' },
+}
+
 /** Before each line of an AUTH dialogue, so that a password is not even looked at. */
 export const auth = guarded(async function (this, next, connection, words: string[]) {
-  const begins = words[0]?.toUpperCase() === 'AUTH'
-  if (!begins && !connection.notes.authenticating) return next()
+  const line = readAuthLine(connection, words)
+  if (!line) return next()
+  if (line.nameless) {
+    endAuthDialogue(connection)
+    return answer(this, next, connection, NAMELESS)
+  }
   const session = sessionOf(connection)
-  const name = attemptedUser(connection, words)
-  if (begins) {
+  const name = line.user
+  if (line.begins) {
     watch(connection)
     session.guess?.end()
     delete session.attempt
@@ -57,6 +70,7 @@ export const auth = guarded(async function (this, next, connection, words: strin
   const verdict = judge(runtime.limits.value, plan, guess.weigh(plan.counts, said))
   session.known = verdict.known
   guess.narrow(verdict.known)
+  if (verdict.refusal) hideLine(words)
   if (!refuse(this, next, connection, verdict, { user })) return next()
   guess.end()
   endAuthDialogue(connection)
