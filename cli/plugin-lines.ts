@@ -1,8 +1,8 @@
 // What stands in config/plugins beside our lines, and what comes of it.
+import { queueWarnings } from '../plugins/domains/other-queues'
 
 /** Lines of plugins that offer AUTH. */
 export const OTHER_AUTH = /^(auth\/|auth-)/
-const IDLE_QUEUE = /^queue\/(lmtp|qmail-queue|rails|test|discard)$/
 
 export interface Facts {
   /** A domain with `delivery = plugin`. */
@@ -31,7 +31,7 @@ export function pluginWarnings(lines: string[], facts?: Facts): string[] {
   return [
     ...warnings,
     ...recipientWarnings(has, facts),
-    ...queueWarnings(lines, facts),
+    ...queueWarnings(lines, facts?.pluginDomains ?? false),
     ...authClash(lines, facts),
   ]
 }
@@ -43,26 +43,6 @@ function recipientWarnings(has: (line: string) => boolean, facts?: Facts): strin
       ? [`config/plugins: what rcpt_to.in_host_list accepts ${unless} (or host_list = true)`]
       : []),
     ...(has('recipient-routes') ? [`config/plugins: what recipient-routes accepts ${unless}`] : []),
-  ]
-}
-
-/** Queue plugins get what nobody took before them: mail for domains with `delivery = plugin`. */
-function queueWarnings(lines: string[], facts?: Facts): string[] {
-  if (facts?.pluginDomains) return []
-  const none = 'as no domain has delivery = plugin'
-  const idle = lines.filter((line) => IDLE_QUEUE.test(line))
-  return [
-    ...(idle.length > 0 ? [`config/plugins: ${idle.join(', ')} gets no mail, ${none}`] : []),
-    ...(lines.includes('queue/smtp_forward')
-      ? [
-          `config/plugins: queue/smtp_forward gets no mail, ${none}; it only routes what is relayed to the domains in smtp_forward.ini; take the line out unless you want that`,
-        ]
-      : []),
-    ...(lines.includes('queue/smtp_proxy')
-      ? [
-          `config/plugins: queue/smtp_proxy gets no mail, ${none}, but it asks its own host at MAIL, RCPT and DATA of every message, and what that host refuses is refused; take the line out`,
-        ]
-      : []),
   ]
 }
 

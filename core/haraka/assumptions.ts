@@ -123,6 +123,7 @@ export const assumptions: Assumption[] = [
   },
   ...values('transaction.js', 'a Transaction', (haraka) => tryTransaction(haraka).transaction, {
     rcpt_to: 'array',
+    'rcpt_count.accept': 'number',
     data_bytes: 'number',
     'notes.skip_plugins': 'array',
     'results.add': 'function',

@@ -75,6 +75,7 @@ export interface Transaction {
   notes: Record<string, unknown> & { skip_plugins: string[] }
   results: Results
   header: Header
+  rcpt_count: { accept: number }
   data_bytes: number
   /** What came of the message. */
   msg_status?: 'accepted' | 'deferred' | 'rejected'

@@ -11,10 +11,11 @@ import { type DomainsConfig, readDomains } from './config'
 import { HOOK_TIMEOUT } from './hooks/queue'
 import { judge, runtime } from './hooks/runtime'
 import { abandonDelivery } from './hooks/transaction'
+import { queueWarnings } from './other-queues'
 
 export { judge_message, last_look } from './hooks/data'
 export { begin, judge_sender } from './hooks/mail'
-export { bounce, hand_over, hand_over_relayed, nobody_took_it, route } from './hooks/queue'
+export { bounce, hand_over, hand_over_relayed, keep_from_others, nobody_took_it, route } from './hooks/queue'
 export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/rcpt'
 
 /** Octets of a line of the message. RFC 5322 2.1.1 allows 998; Haraka cuts at 992, and real mail has longer ones. */
@@ -39,6 +40,9 @@ export function register(this: Plugin): void {
   })
   registry.firstDomain = () => runtime.domains.value.domains.first?.name
   registerHooks(this)
+  const pluginDomains = runtime.domains.value.domains.all().some(({ delivery }) => delivery === 'plugin')
+  for (const line of queueWarnings((this.config.get('plugins', 'list') ?? []) as string[], pluginDomains))
+    this.logwarn(line)
 }
 
 /** The stock relay plugin's dest_domains refuses every domain that it does not list, ours too: that is ours to decide. */

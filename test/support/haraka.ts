@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import {
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -246,7 +247,7 @@ function write(file: string, text: string, how: 'atomic' | 'in place') {
 }
 
 async function queueEmpty(queue: string, ms = 15_000) {
-  const files = () => readdirSync(queue).filter((name) => name !== 'quarantine')
+  const files = () => (existsSync(queue) ? readdirSync(queue).filter((name) => name !== 'quarantine') : [])
   const end = Date.now() + ms
   while (files().length) {
     if (Date.now() > end) throw new Error(`still in the queue after ${ms} ms: ${files().join(', ')}`)

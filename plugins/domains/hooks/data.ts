@@ -1,6 +1,7 @@
 // Hooks at DATA: a last look at the envelope, and one at the message.
 
 import type { Decision } from '../../../core/decision'
+import { plain } from '../../../core/haraka/address'
 import { filterMessage, lineWasCut, removeField } from '../../../core/haraka/message'
 import { partyOf } from '../../../core/haraka/party-of'
 import { mayRelay } from '../../../core/haraka/relaying'
@@ -11,6 +12,7 @@ import { judgeFromSize, judgeLoop } from '../policy/message'
 import { MessageOctets } from '../policy/octets'
 import { nextHopConflict } from '../policy/route-choice'
 import { judgeFrom } from '../policy/sender'
+import { forgetRefused } from './alias'
 import { match } from './forward'
 import { senderRefusal } from './mail'
 import { deliveryChoiceFor, judge, ownsOf, runtime } from './runtime'
@@ -20,11 +22,27 @@ const TAG = 'X-Relay-Guard'
 
 /** Once more all recipients, whatever happened since, and the next hop must hold the same ones as we do. */
 export const last_look = guarded(async function (this, next, connection) {
-  if (connection.transaction) readOctets(connection.transaction)
-  const refusal = senderRefusal(this, connection) ?? (await finalCheck(connection))
+  if (connection.transaction) {
+    forgetRefused(connection.transaction, 0)
+    readOctets(connection.transaction)
+  }
+  const refusal =
+    noRecipients(connection) ?? senderRefusal(this, connection) ?? (await finalCheck(connection))
   if (refusal) answer(this, next, connection, refusal)
   else next()
 })
+
+/** Of a refused alias core leaves recipients behind, and so asks for data (RFC 5321 3.3). */
+const noRecipients = ({ transaction }: Connection): Decision | undefined =>
+  transaction?.rcpt_to.length === 0
+    ? {
+        outcome: 'message.no-recipients',
+        code: 554,
+        status: '5.5.1',
+        text: 'No valid recipients',
+        rule: { file: 'domains.ini', section: 'main', key: '' },
+      }
+    : undefined
 
 function readOctets(transaction: Transaction) {
   const state = stateOf(transaction)
@@ -41,6 +59,7 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
   for (const recipient of transaction.rcpt_to) {
     const { accepted, refused } = judge(connection, recipient)
     if (refused) return { ...refused, outcome: 'message.relay-denied' }
+    if (state.queued.has(plain(recipient))) continue
     const choice = deliveryChoiceFor(connection, accepted?.domain)
     const conflict = nextHopConflict(state.choice, choice)
     if (conflict) return conflict

@@ -36,7 +36,9 @@ export async function match(
   transaction: Transaction,
   choice: DeliveryChoice,
 ): Promise<Decision | undefined> {
-  const outcomes = await deliveryFor(client, transaction, choice).hold(transaction.rcpt_to.map(wire))
+  const { queued } = stateOf(transaction)
+  const held = transaction.rcpt_to.filter((recipient) => !queued.has(plain(recipient)))
+  const outcomes = await deliveryFor(client, transaction, choice).hold(held.map(wire))
   const no = outcomes.find(({ reply }) => !isAccepted(reply))
   return no && decide(no.reply, choice, 'message')
 }

@@ -10,7 +10,7 @@ import type { Route } from '../../../core/next-hop/route'
 import type { DomainsConfig } from '../config'
 import type { Memory } from '../policy/bounce'
 import { bodyOf } from './forward'
-import { stateOf } from './transaction'
+import { skipPlugins, stateOf } from './transaction'
 
 /**
  * Puts the message into the outbound queue for `transaction.rcpt_to`. `refused`: recipients that are to get a DSN at
@@ -52,10 +52,9 @@ export function enqueue(
  * The stock dkim plugin signs whatever core's queue takes, with the key of the domain in From: a stranger's message would
  * leave with our signature.
  */
-function leaveUnsigned({ notes }: Transaction) {
-  notes['dkim_signed'] = true
-  for (const signer of ['dkim', 'dkim_sign'])
-    if (!notes.skip_plugins.includes(signer)) notes.skip_plugins.push(signer)
+function leaveUnsigned(transaction: Transaction) {
+  transaction.notes['dkim_signed'] = true
+  skipPlugins(transaction, ['dkim', 'dkim_sign'])
 }
 
 /** The route of a queued message's domain: ours, or the smarthost; undefined: the MX. */

@@ -4,30 +4,45 @@ import type { Decision } from '../../../core/decision'
 import { plain } from '../../../core/haraka/address'
 import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
 import { answer, guarded, record, recordQueued } from '../../../core/haraka/reply'
-import type { Connection, Next, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
-import { isAccepted } from '../../../core/next-hop/reply'
+import type {
+  Connection,
+  HarakaAddress,
+  Next,
+  Plugin,
+  QueuedMail,
+  Transaction,
+} from '../../../core/haraka/types'
+import { isAccepted, type Outcome } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
+import { STOCK_DELIVERY } from '../other-queues'
 import { type Memory, mayBounce } from '../policy/bounce'
 import { ruleOf } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 import type { Domain } from '../table'
-import { finalCheck } from './data'
+import { finalCheck, messageRefusal } from './data'
 import { decide, send, wire } from './forward'
 import { enqueue, routeOf } from './outbound'
 import { deliver } from './queued-mail'
 import { judge, runtime } from './runtime'
-import { stateOf } from './transaction'
+import { skipPlugins, stateOf } from './transaction'
 
 /** Seconds for one hook: above every deadline of ours, as RCPT's budget and the whole hand-over (Settings.handOver). */
 export const HOOK_TIMEOUT = 3900
 
+/** Stock queue plugins deliver whatever reaches them: only mail for domains with `delivery = plugin` may. */
+export const keep_from_others = guarded(function (this, next, connection) {
+  const { transaction } = connection
+  if (transaction && !forOthers(connection, transaction)) skipPlugins(transaction, STOCK_DELIVERY)
+  next()
+})
+
 /** The message of a client that may not relay. */
 export const hand_over = guarded(async function (this, next, connection) {
   const { transaction } = connection
-  if (!transaction || transaction.notes['quarantine'] || connection.notes['quarantine']) return next()
+  if (!transaction) return next()
   connection.client.setTimeout?.(HOOK_TIMEOUT * 1000)
   try {
-    const refusal = await finalCheck(connection)
+    const refusal = messageRefusal(this, connection) ?? (await finalCheck(connection))
     const { choice } = stateOf(transaction)
     if (refusal) answer(this, next, connection, refusal)
     else if (choice?.delivery === 'forward') await forward(this, next, connection, transaction, choice)
@@ -49,12 +64,12 @@ async function forward(
   if (connection.transaction !== transaction) return next()
   const bad = outcomes.filter(({ reply }) => !isAccepted(reply))
   const good = outcomes.find(({ reply }) => isAccepted(reply))
-  if (bad.length > 0 && good) await keepTheRest(plugin, connection, transaction, bad)
+  const rest = good ? await queueTheRest(plugin, connection, transaction, bad) : []
   const said = good?.reply ?? bad.find(({ reply }) => reply.code < 500)?.reply ?? bad[0]?.reply
   if (!said) throw new Error('the next hop gave no outcome')
   const decision = decide(said, way, isAccepted(said) ? 'message.forwarded' : 'message')
   const about = {
-    to: transaction.rcpt_to.map((each) => plain(each).address).join(' '),
+    to: addressesOf(transaction.rcpt_to.filter((recipient) => !rest.includes(recipient))),
     ...(said.host && {
       host: said.host,
       said: `${said.code} ${said.status ?? ''} ${said.text}`.replace(/ +/g, ' '),
@@ -65,40 +80,46 @@ async function forward(
   next(OK, `${decision.status} ${clean(decision.text)}`)
 }
 
-/** LMTP took the message for some: the others go to the queue, which tries again or sends a DSN. */
-async function keepTheRest(
+const addressesOf = (recipients: HarakaAddress[]): string =>
+  recipients.map((each) => plain(each).address).join(' ')
+
+/**
+ * The next hop took the message for some: the others go to the queue, which tries again or sends a DSN. These are those
+ * whom LMTP refused, and targets of an alias that have another next hop. Returns them.
+ */
+async function queueTheRest(
   plugin: Plugin,
   connection: Connection,
   transaction: Transaction,
-  bad: Awaited<ReturnType<typeof send>>,
-) {
+  bad: Outcome[],
+): Promise<HarakaAddress[]> {
   const all = transaction.rcpt_to
-  const left = new Set(bad.map(({ recipient }) => recipient))
-  transaction.rcpt_to = all.filter((recipient) => left.has(wire(recipient)))
+  const { queued } = stateOf(transaction)
+  const refusedHere = new Set(bad.map(({ recipient }) => recipient))
+  const rest = all.filter((recipient) => queued.has(plain(recipient)) || refusedHere.has(wire(recipient)))
+  if (rest.length === 0) return []
+  const refused = bad.filter(({ reply }) => reply.code >= 500)
+  transaction.rcpt_to = rest
   try {
-    await enqueue(
-      plugin,
-      connection,
-      transaction,
-      bad.filter(({ reply }) => reply.code >= 500),
-    )
+    await enqueue(plugin, connection, transaction, refused)
   } finally {
     transaction.rcpt_to = all
   }
+  return rest
 }
 
 /** The message of a client that may relay: the queue, each recipient by its own route. */
 export const hand_over_relayed = guarded(async function (this, next, connection) {
   const { transaction } = connection
-  if (!transaction || transaction.notes['quarantine'] || connection.notes['quarantine']) return next()
-  const refusal = await finalCheck(connection)
+  if (!transaction) return next()
+  const refusal = messageRefusal(this, connection) ?? (await finalCheck(connection))
   if (refusal) answer(this, next, connection, refusal)
   else if (forOthers(connection, transaction)) next()
   else await queue(this, next, connection, transaction)
 })
 
 async function queue(plugin: Plugin, next: Next, connection: Connection, transaction: Transaction) {
-  const to = transaction.rcpt_to.map((each) => plain(each).address).join(' ')
+  const to = addressesOf(transaction.rcpt_to)
   await enqueue(plugin, connection, transaction)
   const rule = mayRelay(connection)
     ? relayRuleOf(connection)

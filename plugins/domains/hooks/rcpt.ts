@@ -7,7 +7,9 @@ import type { HarakaAddress, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
 import type { Mailbox } from '../../../core/party'
 import { clean } from '../../../core/text'
+import { inNameOf } from '../policy/alias'
 import { nextHopConflict } from '../policy/route-choice'
+import { aliasRefusal, aliasTargets, chooseAliasWay, rememberAsked } from './alias'
 import { ask } from './forward'
 import { senderRefusal } from './mail'
 import { deliveryChoiceFor, judge, runtime } from './runtime'
@@ -17,6 +19,7 @@ const about = (recipient: HarakaAddress) => ({ to: plain(recipient).address })
 
 /** First, so that nobody is asked about a recipient that is refused anyway. */
 export const judge_recipient = guarded(function (this, next, connection, params: [HarakaAddress]) {
+  if (connection.transaction) rememberAsked(connection.transaction, params[0])
   const refusal = senderRefusal(this, connection) ?? judge(connection, params[0]).refused
   if (refusal) answer(this, next, connection, refusal, about(params[0]))
   else next()
@@ -24,6 +27,9 @@ export const judge_recipient = guarded(function (this, next, connection, params:
 
 /** Last of the rcpt hooks, so that other plugins may refuse before. */
 export const accept_ours = guarded(function (this, next, connection, params: [HarakaAddress]) {
+  const { transaction } = connection
+  const refusal = transaction && aliasRefusal(connection, transaction)
+  if (refusal) return answer(this, next, connection, refusal, about(stateOf(transaction).asked!.address))
   next(judge(connection, params[0]).accepted ? OK : CONT)
 })
 
@@ -32,11 +38,18 @@ export const last_word = guarded(function (this, next, connection, recipient: Ha
   const { transaction } = connection
   if (!transaction) return next()
   const { accepted, refused } = judge(connection, recipient)
+  const alias = chooseAliasWay(connection, transaction)
   const refusal =
     senderRefusal(this, connection) ??
+    aliasRefusal(connection, transaction) ??
     refused ??
-    nextHopConflict(stateOf(transaction).choice, deliveryChoiceFor(connection, accepted?.domain))
-  if (refusal) return answer(this, next, connection, refusal, about(recipient))
+    alias?.refused ??
+    nextHopConflict(
+      stateOf(transaction).choice,
+      alias?.way ?? deliveryChoiceFor(connection, accepted?.domain),
+    )
+  if (refusal)
+    return answer(this, next, connection, refusal, about(stateOf(transaction).asked?.address ?? recipient))
   next()
 })
 
@@ -45,15 +58,22 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
   const { transaction } = connection
   const { accepted } = judge(connection, recipient)
   if (!transaction || !accepted) return answer(this, next, connection, ownFailure(this), about(recipient))
+  const alias = aliasTargets(transaction)
+  const way = chooseAliasWay(connection, transaction)?.way ?? deliveryChoiceFor(connection, accepted.domain)
   const target = accepted.instead ? redirect(transaction, recipient, accepted.instead) : recipient
-  const way = deliveryChoiceFor(connection, accepted.domain)
-  const decision =
-    way?.delivery === 'forward' ? await ask(runtime.client, transaction, way, target) : accepted.decision
-  if (connection.transaction !== transaction) return next()
-  if (!isAccepted(decision)) return answer(this, next, connection, decision, about(target))
+  const { queued } = stateOf(transaction)
+  let decision = accepted.decision
+  for (const one of alias?.targets.filter((each) => !queued.has(each)) ?? [target]) {
+    if (way?.delivery !== 'forward' || !isAccepted(decision)) break
+    decision = await ask(runtime.client, transaction, way, one)
+    if (connection.transaction !== transaction) return next()
+  }
+  const named = alias ? inNameOf(alias.asked, decision, plain(target).address) : decision
+  if (!isAccepted(named)) return answer(this, next, connection, named, about(alias?.asked ?? target))
   if (way) stateOf(transaction).choice = way
-  record(this, connection, decision, about(target))
-  next(CONT, `${decision.status} ${clean(decision.text)}`)
+  record(this, connection, named, about(alias?.asked ?? target))
+  delete stateOf(transaction).asked
+  next(CONT, `${named.status} ${clean(named.text)}`)
 })
 
 /** Puts the address where <postmaster> goes in its place. */

@@ -25,6 +25,10 @@ export interface TransactionState {
    * RCPT.
    */
   senderJudged?: number
+  /** What the RCPT that is not answered yet asks for: which address, where its recipients begin, how many were accepted before. */
+  asked?: { address: Address; at: number; accepted: number }
+  /** Targets of an alias that go another way than `choice`: by the queue. */
+  queued: Set<Address>
   /** Reads the message from DATA on. */
   octets?: MessageOctets
   /** The message was judged, and passed. */
@@ -42,7 +46,7 @@ const states = new WeakMap<Transaction, TransactionState>()
 export function stateOf(transaction: Transaction): TransactionState {
   let state = states.get(transaction)
   if (!state) {
-    state = { tags: {}, parameters: {}, judged: new WeakMap() }
+    state = { tags: {}, parameters: {}, judged: new WeakMap(), queued: new Set() }
     states.set(transaction, state)
   }
   return state
@@ -53,4 +57,9 @@ export function abandonDelivery(transaction: Transaction | null): void {
   const state = transaction && states.get(transaction)
   state?.next?.abort()
   if (state) delete state.next
+}
+
+/** No further hook of these plugins runs for this transaction. */
+export function skipPlugins({ notes }: Transaction, names: readonly string[]): void {
+  for (const name of names) if (!notes.skip_plugins.includes(name)) notes.skip_plugins.push(name)
 }
