@@ -300,7 +300,7 @@ async function send(haraka: Haraka, row: Row): Promise<string> {
 const copies = () => {
   try {
     return readdirSync(join(directory, 'quarantine'), { recursive: true }).filter((name) =>
-      /[0-9A-F-]{36}\.\d+$/.test(String(name)),
+      /^\d{8}\/[0-9A-F-]{36}\.\d+$/.test(String(name)),
     ).length
   } catch {
     return 0
