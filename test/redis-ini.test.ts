@@ -124,7 +124,20 @@ const wrong: [string, RegExp][] = [
   ['port = 0x10000', /\[redis\] port: is not a port, allowed: 1 to 65535/],
   ['port = 7399x', /^redis.ini \[redis\] port: is not a port, allowed: 1 to 65535$/],
   ['database = one', /\[redis\] database: is not the number of a database, allowed: 0 and above/],
-  ['url = nowhere', /\[redis\]: cannot tell where Redis is, .*: the url cannot be read/],
+  [
+    'host = 10.0.0.1:6380',
+    /\[redis\] host: is not a host, allowed: HOST or \[IPv6\]; the port has a key of its own/,
+  ],
+  ['tls = flase', /\[redis\] tls: is neither true nor false/],
+  ['url = nowhere', /\[redis\] url: the url cannot be read, allowed: redis:/],
+  ['url = http://10.0.0.1', /\[redis\] url: the url cannot be read/],
+  ['url = redis://10.0.0.1:99999', /\[redis\] url: the url cannot be read/],
+  ['url = redis://10.0.0.1/one', /\[redis\] url: the url names a database that is not a number/],
+  ['url = redis://a:b%1@10.0.0.1', /\[redis\] url: the url has a % that begins no %XX/],
+  ['url = redis://:a#b@10.0.0.1', /\[redis\] url: the url /],
+  ['url = redis://10.0.0.1?tls=true', /\[redis\] url: the url has an option behind its \? that is not known/],
+  ['url = unix://', /\[redis\] url: the url /],
+  ['tls = true\ntls_ca = /ca.pem', /\[redis\] tls_ca: cannot be read: ENOENT/],
   ['timout = 1s', /\[redis\] timout: is not a key of this section; did you mean timeout\?/],
   ['[log]\nlength = 5', /\[log\] length: is not a length, allowed: 100 to/],
   ['[logs]\nlength = 500', /\[logs\]: is not a section of this file; did you mean \[log\]\?/],
@@ -144,5 +157,58 @@ describe('an error is named', () => {
       errors.join(),
       /cannot tell where Redis is, by what is said in config\/redis.ini: port is not a port, allowed: 1 to 65535/,
     )
+  })
+})
+
+describe('where Redis is, by each way to say it', () => {
+  const own = (lines: string, haraka?: string) => {
+    const { value, errors } = read(`[redis]\n${lines}\n`, haraka)
+    assert.deepEqual(errors, [], lines)
+    return value.base
+  }
+  const here = { host: '127.0.0.1', port: 6379 }
+  const ways: [string, object][] = [
+    ['url = redis://[::1]:6379/2', { host: '::1', port: 6379, database: 2 }],
+    ['url = redis://[2001:db8::1]', { host: '2001:db8::1', port: 6379 }],
+    ['host = [::1]', { host: '::1', port: 6379 }],
+    ['host = ::1\nport = 7000', { host: '::1', port: 7000 }],
+    ['url = redis://redis.example', { host: 'redis.example', port: 6379 }],
+    ['url = redis://redis.example/', { host: 'redis.example', port: 6379 }],
+    ['url = redis://', here],
+    ['url = redis:///3', { ...here, database: 3 }],
+    ['url = redis://redis.example?db=4', { host: 'redis.example', port: 6379, database: 4 }],
+    ['url = rediss://redis.example:6380', { host: 'redis.example', port: 6380, tls: {} }],
+    ['url = rediss://redis.example\ntls = false', { host: 'redis.example', port: 6379, tls: {} }],
+    ['url = redis://redis.example\ntls = on', { host: 'redis.example', port: 6379, tls: {} }],
+    ['url = redis://bob:%40%2F%23%20%3B@h', { host: 'h', port: 6379, username: 'bob', password: '@/# ;' }],
+    [
+      'url = redis://:secret@h\nusername = bob',
+      { host: 'h', port: 6379, username: 'bob', password: 'secret' },
+    ],
+    ['url = redis://h\npassword = 100%25', { host: 'h', port: 6379, password: '100%25' }],
+    ['username = mx%1\npassword = a%zz = b', { ...here, username: 'mx%1', password: 'a%zz = b' }],
+    ['url = unix:/run/redis.sock', { ...here, path: '/run/redis.sock' }],
+    ['url = unix:///run/redis.sock?db=2', { ...here, path: '/run/redis.sock', database: 2 }],
+    ['url = unix://bob:s%40@/run/a%20b', { ...here, path: '/run/a b', username: 'bob', password: 's@' }],
+    ['url = redis://h\nhost = other\nport = 1\npath = /x', { host: 'h', port: 1 }],
+  ]
+  for (const [lines, base] of ways)
+    test(lines.replaceAll('\n', ', '), () => {
+      assert.deepEqual(own(lines), base)
+      // The same lines say the same in Haraka's file.
+      const { value, errors } = read('[redis]\n', `[server]\n${lines}\n`)
+      assert.deepEqual([value.base, errors], [base, []])
+    })
+
+  test("a url of ours is not mixed with the place in Haraka's file, only with who we are there", () =>
+    assert.deepEqual(own('url = redis://h', '[server]\nhost=other\nport=7000\nip=x\npassword=p ; q\n'), {
+      host: 'h',
+      port: 6379,
+      password: 'p ; q',
+    }))
+
+  test('one error of many is no reason to call the other keys unknown', () => {
+    const { errors } = read('[redis]\nport = 7399x\npassword = x\nurl = nowhere\ntls = yes\n')
+    assert.equal(errors.length, 2, errors.join('\n'))
   })
 })

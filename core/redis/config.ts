@@ -3,19 +3,30 @@
 import { join } from 'node:path'
 import { type Fields, fieldsOf, knownSections, parseDuration } from '../ini/fields'
 import type { FileError } from '../ini/files'
-import { parseIni } from '../ini/parse'
 import type { Reading } from '../ini/reading'
 import { parseHostPort } from '../net/host-port'
 import { harakaDir } from '../paths'
 import { ValueError } from '../text'
-import { type Endpoint, type Host, type RedisSettings, readBase } from './endpoint'
+import {
+  type Endpoint,
+  type Host,
+  parseDatabase,
+  parseHostName,
+  parsePort,
+  type RedisSettings,
+  readBase,
+  type SentinelAccess,
+} from './endpoint'
+import { type HarakaSection, parseHarakaIni } from './haraka-ini'
 import { makeKeys } from './keys'
+import { readTlsFiles } from './tls'
+import { parseRedisUrl } from './url'
 
 const FILE = 'redis.ini'
 /** Haraka's own file of that name. */
 const HARAKA_FILE = 'config/redis.ini'
 /** What [redis] may say of one server; the same names as in Haraka's file. */
-const ENDPOINT = ['host', 'port', 'path', 'username', 'password', 'database', 'url', 'tls']
+const ENDPOINT = ['host', 'port', 'path', 'username', 'password', 'database', 'url']
 /** A hook of ours may wait so long, in ms; Haraka gives up a plugin after 30 s. */
 const LONGEST_WAIT = 5000
 
@@ -30,10 +41,13 @@ export interface RedisConfig extends RedisSettings {
   log: LogSettings
 }
 
+/** Reads redis.ini, and Haraka's config/redis.ini and the PEM files with it. Errors go to the reading. */
 export function readRedis({ sections, errors, open }: Reading): RedisConfig {
   knownSections(FILE, sections, ['redis', 'log'], errors)
   const redis = fieldsOf(FILE, sections, 'redis', errors)
   const log = fieldsOf(FILE, sections, 'log', errors)
+  const base = readEndpoint(redis, open)
+  const access = readSentinelAccess(redis)
   const config: RedisConfig = {
     enabled: redis.flag('enabled', true),
     prefix: redis.read('prefix', 'relay-guard:', parsePrefix),
@@ -41,9 +55,11 @@ export function readRedis({ sections, errors, open }: Reading): RedisConfig {
     cluster: redis.list('cluster', (text) => parseHost(text, 6379)),
     sentinel: redis.list('sentinel', (text) => parseHost(text, 26_379)),
     sentinelName: redis.text('sentinel_name') || 'mymaster',
-    base: readEndpoint(redis, open),
+    base,
     log: { accepted: log.flag('accepted', false), length: log.read('length', 20_000, parseLength) },
   }
+  if (access) config.sentinelAccess = access
+  addTlsFiles(redis, open, config)
   if (config.cluster.length && config.sentinel.length)
     redis.wrong('sentinel', 'stands beside cluster; a server is under one of them')
   redis.done()
@@ -51,68 +67,77 @@ export function readRedis({ sections, errors, open }: Reading): RedisConfig {
   return config
 }
 
+function readSentinelAccess(redis: Fields): SentinelAccess | undefined {
+  const username = redis.text('sentinel_username')
+  const password = redis.text('sentinel_password')
+  const access: SentinelAccess = {
+    ...(username && { username }),
+    ...(password && { password }),
+    ...(redis.flag('sentinel_tls', false) && { tls: {} }),
+  }
+  return Object.keys(access).length ? access : undefined
+}
+
+/** The same files for Redis and its sentinels, each where TLS is on. */
+function addTlsFiles(redis: Fields, open: Reading['open'], { base, sentinelAccess }: RedisConfig): void {
+  const files = readTlsFiles(redis, open)
+  if (base.tls) base.tls = files
+  if (sentinelAccess?.tls) sentinelAccess.tls = files
+  const [given] = ['tls_ca', 'tls_cert', 'tls_key'].filter((key) => redis.has(key) && !redis.isEmpty(key))
+  if (given && !base.tls && !sentinelAccess?.tls)
+    redis.wrong(given, 'has no meaning without tls = true, sentinel_tls = true or a rediss: url')
+}
+
 /** What [redis] says goes before Haraka's config/redis.ini, key by key. */
 function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   const own: Record<string, string> = {}
-  const readers: Record<string, (text: string) => string> = { port: checkPort, database: checkDatabase }
+  const check: Record<string, (text: string) => unknown> = {
+    host: parseHostName,
+    port: parsePort,
+    database: parseDatabase,
+    url: parseRedisUrl,
+  }
+  let wrong = 0
   for (const key of ENDPOINT) {
-    const text = redis.read(key, '', (given) => given && (readers[key]?.(given) ?? given))
+    const text = redis.read(key, '', (given) => {
+      wrong++
+      if (given) check[key]?.(given)
+      wrong--
+      return given
+    })
     if (text !== '') own[key] = text
   }
+  if (redis.has('tls') && !redis.isEmpty('tls')) own['tls'] = String(redis.flag('tls', false))
   const haraka = readHarakaFile(redis, open)
+  if (wrong) return FALLBACK()
   // A place given here is not led elsewhere by a way to name it that the other file uses.
-  const place = ['host', 'port', 'path', 'url'].some((key) => own[key] !== undefined)
-  if (place)
-    for (const section of Object.values(haraka)) for (const key of ['url', 'path']) delete section[key]
-  const fallback: Endpoint = { host: '127.0.0.1', port: 6379 }
+  const isPlace = ['host', 'port', 'path', 'url'].some((key) => own[key] !== undefined)
+  const drop = own['url'] === undefined ? ['url', 'path'] : ['url', 'path', 'host', 'ip', 'port']
+  if (isPlace) for (const section of Object.values(haraka)) for (const key of drop) delete section[key]
   try {
-    const base = readBase(haraka, own)
-    if (!isPort(base.port)) throw new ValueError(`port ${NO_PORT}`)
-    if (!isDatabase(base.database ?? 0)) throw new ValueError(`database ${NO_DATABASE}`)
-    return base
+    return readBase(haraka, own)
   } catch (error) {
-    const where = Object.keys(own).length ? `here or in ${HARAKA_FILE}` : `in ${HARAKA_FILE}`
-    const problem = error instanceof ValueError ? error.problem : 'the url cannot be read'
-    redis.wrong('', `cannot tell where Redis is, by what is said ${where}: ${problem}`)
-    return fallback
+    const problem = error instanceof ValueError ? error.problem : 'it cannot be read'
+    redis.wrong('', `cannot tell where Redis is, by what is said in ${HARAKA_FILE}: ${problem}`)
+    return FALLBACK()
   }
 }
 
-const NO_PORT = 'is not a port, allowed: 1 to 65535'
-const NO_DATABASE = 'is not the number of a database, allowed: 0 and above'
-const isDatabase = (database: number): boolean => Number.isInteger(database) && database >= 0
+/** Stands in where an error was reported. */
+const FALLBACK = (): Endpoint => ({ host: '127.0.0.1', port: 6379 })
 
-function checkPort(text: string): string {
-  if (!/^\d{1,5}$/.test(text) || !isPort(Number(text))) throw new ValueError(NO_PORT, text)
-  return text
-}
-
-function checkDatabase(text: string): string {
-  if (!/^\d{1,9}$/.test(text)) throw new ValueError(NO_DATABASE, text)
-  return text
-}
-
-/** Haraka's file as its own reader takes it, which knows no errors; one that was never there says nothing. */
-function readHarakaFile(redis: Fields, open: Reading['open']): Record<string, Record<string, string>> {
-  let text: string
+/** Haraka's file; one that was never there says nothing. */
+function readHarakaFile(redis: Fields, open: Reading['open']): Record<string, HarakaSection> {
   try {
-    text = open(join(harakaDir(), HARAKA_FILE)).toString('utf8')
+    return parseHarakaIni(open(join(harakaDir(), HARAKA_FILE)).toString('utf8'))
   } catch (error) {
     const { message, state } = error as FileError
     if (state !== 'missing') redis.wrong('', `${HARAKA_FILE} ${message}`)
     return {}
   }
-  return Object.fromEntries(
-    parseIni(HARAKA_FILE, text, []).map(({ name, entries }) => [
-      name,
-      Object.fromEntries(entries.map(({ key, value }) => [key, value ?? 'true'])),
-    ]),
-  )
 }
 
-const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port < 65_536
-
-/** `HOST`, `HOST:PORT` or `[IPv6]:PORT`. Throws Error. */
+/** `HOST`, `HOST:PORT` or `[IPv6]:PORT`. Throws ValueError. */
 function parseHost(text: string, standard: number): Host {
   try {
     const { host, port = standard } = parseHostPort(text)

@@ -28,7 +28,7 @@ function connectionOptions({ base, timeout }: RedisSettings) {
 }
 
 function connect(settings: RedisSettings): Client {
-  const { base, cluster, sentinel, sentinelName } = settings
+  const { base, cluster, sentinel, sentinelName, sentinelAccess: access = {} } = settings
   const options = connectionOptions(settings)
   if (cluster.length) {
     return new Cluster(cluster, {
@@ -56,6 +56,9 @@ function connect(settings: RedisSettings): Client {
     name: sentinelName,
     sentinelRetryStrategy: () => RETRY,
     sentinelCommandTimeout: 1000,
+    ...(access.username !== undefined && { sentinelUsername: access.username }),
+    ...(access.password !== undefined && { sentinelPassword: access.password }),
+    ...(access.tls && { sentinelTLS: access.tls }),
     enableTLSForSentinelMode: base.tls !== undefined,
     failoverDetector: true,
     retryStrategy: () => RETRY,
@@ -123,8 +126,8 @@ function connectAgain({ client, users }: Shared): void {
 
 /** The process' connection to this Redis. Each user calls `closeRedis` once. */
 export function openRedis(settings: RedisSettings): Client {
-  const { cluster, sentinel, sentinelName, base, timeout } = settings
-  const name = JSON.stringify({ cluster, sentinel, sentinelName, base, timeout })
+  const { prefix: _, enabled: __, ...place } = settings
+  const name = JSON.stringify(place)
   const open = shared.get(name) ?? { client: connect(settings), users: 0 }
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
   if (!open.users) {
