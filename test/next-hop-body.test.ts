@@ -124,6 +124,11 @@ test("Haraka's message stream can be piped as it is, again for each host", async
   }
 })
 
+/** So many turns of the event loop, in which what can be read and written is. */
+async function turns(count: number) {
+  for (; count > 0; count--) await new Promise((resolve) => setImmediate(resolve))
+}
+
 test('a next hop that reads slowly is waited for, and little of the message is held meanwhile', async (t) => {
   const gates: (() => void)[] = []
   const sink = await startSink({ pace: () => new Promise<void>((resolve) => gates.push(resolve)) })
@@ -141,9 +146,12 @@ test('a next hop that reads slowly is waited for, and little of the message is h
   const delivery = client.open(routeTo([sink.address()]), { mailFrom: 'a@a.example' })
   await delivery.rcpt('b@b.example')
   const sent = delivery.send((body) => void source.pipe(body))
-  // Let it fill what it can, then read on.
-  await new Promise((resolve) => setTimeout(resolve, 300))
-  const stalledAt = read
+  // Let it fill what it can, until nothing more is read, then read on.
+  let stalledAt = -1
+  while (!gates.length || stalledAt !== read) {
+    stalledAt = read
+    await turns(100)
+  }
   const open = setInterval(() => {
     for (const gate of gates.splice(0)) gate()
   }, 0)
@@ -160,12 +168,14 @@ test('a message that takes long in all, but never stands still, is not given up'
   t.after(() => Promise.all([client.closeAll(), sink.close()]))
   const delivery = client.open(routeTo([sink.address()], { timeout: 500 }), { mailFrom: 'a@a.example' })
   await delivery.rcpt('b@b.example')
+  t.mock.timers.enable({ apis: ['setTimeout'] })
   const [outcome] = await delivery.send(async (body) => {
     for (let i = 0; i < 10; i++) {
-      body.write('line\r\n')
-      await new Promise((resolve) => setTimeout(resolve, 100))
+      await new Promise((resolve) => body.write('line\r\n', resolve))
+      t.mock.timers.tick(400)
     }
     body.end()
   })
+  t.mock.timers.reset()
   assert.equal(outcome?.reply.code, 250)
 })

@@ -91,13 +91,18 @@ async function writeBody(
     if (writing) wire.fail(new HostFailure(`took no data for ${timeout} ms`))
     else giveUp(`nothing came for ${timeout} ms`)
   }
-  let stuck = setTimeout(slow, stepTime(timeout, deadline))
+  let stuck: NodeJS.Timeout | undefined
+  const restart = () => {
+    clearTimeout(stuck)
+    if (!ended) stuck = setTimeout(slow, stepTime(timeout, deadline))
+  }
+  let ended = false
+  restart()
   const body = new Body((data, done) => {
     writing = true
     wire.write(data, (error) => {
       writing = false
-      clearTimeout(stuck)
-      stuck = setTimeout(slow, stepTime(timeout, deadline))
+      restart()
       done(error)
     })
   })
@@ -116,6 +121,7 @@ async function writeBody(
       .catch(giveUp)
   })
   await Promise.race([finished, answer?.catch(() => {})])
+  ended = true
   clearTimeout(stuck)
   if (body.dotted) return undefined
 
@@ -123,7 +129,6 @@ async function writeBody(
   body.destroy()
   // Its reader lets go of the message when the body closes, and may then begin again with the next host.
   await closed
-  clearTimeout(stuck)
   const { failure } = wire
   session.destroy('the message was broken off')
   const early = await answer?.catch(() => undefined)
