@@ -4,6 +4,7 @@ import { Writable } from 'node:stream'
 import { makeHash } from '../plugins/auth/passwords'
 import type { Call } from './call'
 
+/** Prints the line. Throws Error for a name that no line can hold, an empty password, and two that differ. */
 export async function passwd({ words, json, print }: Call): Promise<0 | 1> {
   const [name = ''] = words
   if (words.length !== 1 || !/^[^\s\x00-\x1f=;#[\]]+$/.test(name) || /^@|@$/.test(name))

@@ -53,7 +53,7 @@ export function readConfiguration(dir: string): Configuration {
   return {
     world,
     lines: pluginLines(dir),
-    errors,
+    errors: errors.sort((a, b) => a.file.localeCompare(b.file)),
     acl: acl.value,
     auth: auth.value,
     domains: domains.value,
