@@ -1,7 +1,7 @@
 // Whether this bundle runs on this Haraka: tried once, before anything relies on it.
 import { createRequire } from 'node:module'
 import { assumptions } from './assumptions'
-import type { Assumption } from './presence'
+import type { Assumption } from './assumptions/presence'
 import type { HarakaInsides, Plugin } from './types'
 
 /** The first version whose addresses are those of @haraka/email-address, and the last minor version that is tested. */
@@ -14,7 +14,7 @@ class Unsupported extends Error {
 }
 
 /** Throws Error, with a message of one sentence, where this Haraka is too old or not built as we rely on. */
-export function requireSupported(plugin: Plugin, tried: Assumption[] = assumptions): void {
+export function requireSupported(plugin: Plugin, tried: readonly Assumption[] = assumptions): void {
   const haraka = insidesOf(plugin)
   const { version } = haraka.file('package.json') as { version: string }
   if (isBefore(version, OLDEST))

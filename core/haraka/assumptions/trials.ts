@@ -1,6 +1,7 @@
 // How Haraka is tried before the first connection: on objects that no client made, and with nothing left behind.
+
+import type { Connection, HarakaAddress, HarakaInsides, Transaction } from '../types'
 import { prototype } from './presence'
-import type { Connection, HarakaAddress, HarakaInsides, Transaction } from './types'
 
 /** Whether a call throws. */
 export function throws(call: () => void): boolean {

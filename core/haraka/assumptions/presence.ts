@@ -1,6 +1,6 @@
 // Assumptions that something is there: methods, hooks, values of a type.
-import { HOOK_ORDER } from '../hook-order'
-import type { HarakaInsides } from './types'
+import { HOOK_ORDER } from '../../hook-order'
+import type { HarakaInsides } from '../types'
 
 export interface Assumption {
   /** Haraka's file that it is about. */
