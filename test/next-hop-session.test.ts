@@ -235,7 +235,12 @@ test('STARTTLS is used as the route says', async (t) => {
     const ca = tls.cert + other.cert
     const { delivery, sink: host } = await setUp(t, {
       sink,
-      route: { tls: mode, timeout: 800, ca },
+      // The handshake that never comes ends by it.
+      route: {
+        tls: mode,
+        timeout: Buffer.isBuffer(sink.respond?.('starttls', '', {} as SinkSession)) ? 800 : 20_000,
+        ca,
+      },
     })
     const reply = await delivery.rcpt('b@b.example')
     if (expected instanceof RegExp) {
