@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type Fields, fieldsOf, knownSections, parseDuration, parseSize } from '../core/ini/fields'
+import { type Fields, fieldsOf, knownSections, parseDuration } from '../core/ini/fields'
 import { readText } from './support/reading'
 
 const read = <T>(text: string, reader: (fields: Fields) => T) =>
@@ -45,15 +45,6 @@ describe('a duration', () => {
 
   it('is not nothing', () =>
     assert.throws(() => parseDuration('0s'), new Error('a duration of nothing has no meaning here')))
-})
-
-describe('a size', () => {
-  it('is a number of bytes, or of 1024, 1024² or 1024³', () => {
-    assert.deepEqual(['10K', '5M', '2G', '7', '0'].map(parseSize), [10_240, 5_242_880, 2_147_483_648, 7, 0])
-  })
-  for (const text of ['', 'K', '1.5G', '10KB', '10k', '-1', '5%', ' 5'])
-    it(`is not ${JSON.stringify(text)}`, () =>
-      assert.throws(() => parseSize(text), /is not a size; write 10K/))
 })
 
 describe('the keys of a section', () => {

@@ -7,7 +7,6 @@ import type { ConfigError, IniSection } from './parse'
 import { holdsSecrets, shownKey, shownSection } from './secrets'
 
 const DURATION = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-const SIZE = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 }
 
 /** `250ms 90s 15m 1h 7d` in milliseconds. Throws ValueError. */
 export function parseDuration(text: string): number {
@@ -16,13 +15,6 @@ export function parseDuration(text: string): number {
   const ms = Number(digits) * DURATION[unit as keyof typeof DURATION]
   if (ms === 0) throw new ValueError('a duration of nothing has no meaning here')
   return ms
-}
-
-/** `10K 5M 2G` or a plain number, in bytes. Throws ValueError. */
-export function parseSize(text: string): number {
-  const [, digits, unit] = /^(\d{1,12})([KMG]?)$/.exec(text) ?? []
-  if (!digits) throw new ValueError('is not a size; write 10K, 5M, 2G or a number of bytes', text)
-  return Number(digits) * (unit ? SIZE[unit as keyof typeof SIZE] : 1)
 }
 
 /** How the reasons of `parseEntry` begin, as far as they repeat nothing of the entry. */
