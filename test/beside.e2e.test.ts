@@ -123,7 +123,6 @@ const start = (plugins: string[]): Promise<Haraka> => {
       'dkim/ours.test/selector': 'sel\n',
       'quarantine.ini': `quarantine_path=${join(directory, 'quarantine')}\n`,
       'smtp_forward.ini': `host=127.0.0.1\nport=${trap.port}\nenable_outbound=true\n`,
-      'outbound.ini': 'temp_fail_intervals=1s\n',
     },
   })
 }

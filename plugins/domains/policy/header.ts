@@ -79,7 +79,7 @@ function lookalikes(text: string): Mailbox[] {
     return parts.slice(1).flatMap((after, index) => {
       const user = parts[index] ?? ''
       const host = /^[\p{L}\p{M}\p{N}._-]*/u.exec(after)?.[0] ?? ''
-      return user || host ? [{ user, host }] : []
+      return host === '' ? [] : [{ user, host }]
     })
   })
 }
