@@ -5,17 +5,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
+import type { DecisionRecord } from '../core/decision'
+import { onDecision } from '../core/haraka/reply'
 import type { Address, QueuedMail } from '../core/haraka/types'
 import { CongestionFailure, failureReply, HostFailure } from '../core/next-hop/reply'
 import { withDefaults } from '../core/next-hop/route'
+import { readDomains } from '../plugins/domains/config'
 import { decide } from '../plugins/domains/hooks/forward'
-import { HOOK_TIMEOUT } from '../plugins/domains/hooks/queue'
+import { bounce, HOOK_TIMEOUT, route } from '../plugins/domains/hooks/queue'
 import { deliver } from '../plugins/domains/hooks/queued-mail'
+import { runtime } from '../plugins/domains/hooks/runtime'
 import { LONGEST_FINAL } from '../plugins/domains/routes'
 import type { Domain } from '../plugins/domains/table'
 import { certificate } from './support/certificate'
-import { addressOf } from './support/connection'
+import { addressOf, pluginOf } from './support/connection'
 import { newClient, routeTo } from './support/next-hop'
+import { readText } from './support/reading'
 import { type SinkOptions, startSink } from './support/sink'
 
 /** A queued message for these recipients, and what Haraka is told of it. */
@@ -127,4 +132,57 @@ test('a queue file that cannot be read ends neither the process nor a message, a
   await deliver(mail, routeTo([sink.address()]), newClient())
   assert.match(told.failed.join(), /^451 4\.3\.0 /)
   assert.equal(sink.messages.length, 0)
+})
+
+test('each try of a queued message goes by the configuration in force, and by the MX where it names no route', async () => {
+  const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
+  const { plugin } = pluginOf()
+  const at = (text: string) =>
+    readText('domains.ini', text, (reading) =>
+      readDomains(reading, { ownListener: () => false, hostName: 'mx' }),
+    ).value
+  const tried = (text: string) => {
+    runtime.domains = { value: at(text) } as typeof runtime.domains
+    const answers: unknown[] = []
+    route.call(plugin, (code) => void answers.push(code), mail, 'b.example')
+    return { answer: answers[0], ours: Object.hasOwn(mail, 'found_mx') }
+  }
+  assert.deepEqual(tried('[main]\nsmarthost = smtp://10.0.0.1\n'), { answer: OK, ours: true })
+  assert.deepEqual(tried(''), { answer: undefined, ours: false })
+  assert.deepEqual(tried('[b.example]\nnext_hop = smtp://10.0.0.2\n'), { answer: OK, ours: true })
+})
+
+test('a DSN that is not sent is counted, with the id and the address of who brought the message', () => {
+  const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
+  const { plugin } = pluginOf()
+  runtime.domains = { value: { bounce: 'verified' } } as typeof runtime.domains
+  const heard: DecisionRecord[] = []
+  onDecision((decision) => void heard.push(decision))
+  const bounced = (memory?: object) => {
+    Object.assign(mail, { lognotice: () => undefined })
+    Object.assign(mail.todo, {
+      uuid: '7F3A0C91-0000-0000-0000-000000000000.2.1',
+      notes: { relay_guard: memory },
+    })
+    const answers: unknown[] = []
+    bounce.call(plugin, (code) => void answers.push(code), mail)
+    return answers[0]
+  }
+  assert.equal(bounced(), CONT)
+  assert.equal(bounced({ mayRelay: true, spfPass: false }), CONT)
+  assert.equal(bounced({ ip: '203.0.113.9', mayRelay: false, spfPass: true }), CONT)
+  assert.deepEqual(heard, [])
+  assert.equal(bounced({ ip: '203.0.113.9', mayRelay: false, spfPass: false }), OK)
+  const [{ outcome, id, ip, from, to, accepted } = {} as DecisionRecord] = heard
+  assert.deepEqual(
+    { outcome, id, ip, from, to, accepted },
+    {
+      outcome: 'bounce.dropped',
+      id: '7F3A0C91.2',
+      ip: '203.0.113.9',
+      from: 'a@a.example',
+      to: 'b@b.example',
+      accepted: false,
+    },
+  )
 })

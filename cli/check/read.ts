@@ -11,6 +11,7 @@ import { type AuthConfig, readAuth } from '../../plugins/auth/config'
 import { type DomainsConfig, readDomains, type World } from '../../plugins/domains/config'
 import { readLimits } from '../../plugins/limits/config'
 import { pluginLines, worldOf } from '../haraka-dir'
+import { readAliases } from './aliases'
 
 /** One configuration, whole. */
 export interface Configuration {
@@ -22,6 +23,8 @@ export interface Configuration {
   auth: AuthConfig
   domains: DomainsConfig
   redis: RedisConfig
+  /** What haraka-plugin-aliases reads, if its line is there. */
+  aliases: ReturnType<typeof readAliases>
   /** `host_list` in domains.ini. */
   hostList: boolean
   /** The sections of acl.ini as they are written. */
@@ -50,9 +53,11 @@ export function readConfiguration(dir: string): Configuration {
   const auth = read('auth', (reading) => readAuth(reading, domains.value.domains.first?.name))
   read('limits', readLimits)
   const redis = read('redis', readRedis)
+  const lines = pluginLines(dir)
   return {
     world,
-    lines: pluginLines(dir),
+    lines,
+    aliases: lines.includes('aliases') ? readAliases(dir) : undefined,
     errors: errors.sort((a, b) => a.file.localeCompare(b.file)),
     acl: acl.value,
     auth: auth.value,

@@ -2,12 +2,13 @@
 import type { DomainsConfig } from '../../plugins/domains/config'
 import { OTHER_AUTH, pluginWarnings } from '../plugin-lines'
 import { relayWarnings } from './acl'
+import { aliasWarnings } from './aliases'
 import { holdsEverybody } from './coverage'
 import type { Configuration } from './read'
 
 /** All warnings about a configuration, in the order of the files. */
 export function warningsOf(configuration: Configuration): string[] {
-  const { lines, acl, aclSections, auth, domains, hostList } = configuration
+  const { lines, acl, aclSections, aliases, auth, domains, hostList } = configuration
   return [
     ...lineWarnings(configuration),
     ...pluginWarnings(lines, {
@@ -18,6 +19,7 @@ export function warningsOf(configuration: Configuration): string[] {
     ...relayWarnings(acl, aclSections),
     ...authWarnings(configuration),
     ...domainWarnings(domains, lines),
+    ...aliasWarnings(aliases ?? {}, domains),
   ]
 }
 
