@@ -41,6 +41,12 @@ async function traffic({ port }: Haraka): Promise<void> {
     `RCPT TO:<"q\\",\\"ip\\":\\"${FRAMED}\\""@victim.example>`,
     'RCPT TO:<v@victim.example>',
   ])
+  // As README and docs/logs.md show it.
+  await speak(port, GUILTY[0]!, [
+    'EHLO client.example',
+    'MAIL FROM:<a@b.example>',
+    'RCPT TO:<v@victim.example>',
+  ])
   await speak(port, GUILTY[1]!, [...mail, 'RCPT TO:<v%victim.example@ours.example>'])
   const login = Buffer.from(`\0alice" ip=${FRAMED} rule="\0wrong`).toString('base64')
   await speak(port, GUILTY[2]!, ['EHLO client.example', `AUTH PLAIN ${login}`])
@@ -125,6 +131,23 @@ describe('docs/logs.md', () => {
       for (const { outcome, level } of seen) assert.equal(outcomes.get(outcome), level, outcome)
     })
   }
+
+  it('and the other pages show lines as they are logged', () => {
+    const shape = (line: string) =>
+      line
+        .replace(/id=[0-9A-F.]+/, 'id=ID')
+        .replaceAll(/\d+\.\d+\.\d+\.\d+(\/\d+)?/g, 'ADDRESS')
+        .trim()
+    const logged = new Set(
+      [...(logs['default'] ?? '').matchAll(/decision id=.*/g)].map(([line]) => shape(line)),
+    )
+    const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => join('docs', name))]
+    const shown = pages.flatMap((page) => [
+      ...readFileSync(join(root, page), 'utf8').matchAll(/decision id=.*/g),
+    ])
+    assert.ok(shown.length >= 3)
+    for (const [line] of shown) assert.ok(logged.has(shape(line)), line)
+  })
 
   it('has grep and jq recipes that find what they say', (test) => {
     const hasJq = spawnSync('jq', ['--version']).status === 0
