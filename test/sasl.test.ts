@@ -207,7 +207,11 @@ describe('a dialogue', () => {
   it('is cancelled by a star, which is no message', () => {
     const connection = connectionOf()
     readAuthLine(connection, ['AUTH', 'X-UNKNOWN'])
-    assert.deepEqual(readAuthLine(connection, ['*', '']), { begins: false, proves: false })
+    assert.deepEqual(readAuthLine(connection, ['*', '']), {
+      begins: false,
+      mechanism: 'X-UNKNOWN',
+      proves: false,
+    })
   })
 
   it('takes a bare AUTH for base64: the password may be it', () => {
@@ -218,7 +222,12 @@ describe('a dialogue', () => {
       auth_method: 'LOGIN',
       auth_login_userlogin: 'alice',
     })
-    assert.deepEqual(readAuthLine(connection, ['AUTH', '']), { begins: false, proves: true, user: 'alice' })
+    assert.deepEqual(readAuthLine(connection, ['AUTH', '']), {
+      begins: false,
+      mechanism: 'LOGIN',
+      proves: true,
+      user: 'alice',
+    })
     const words = ['AUTH', '']
     hideLine(words)
     assert.equal(words[0], '(hidden)')

@@ -1,5 +1,6 @@
 // The AUTH dialogue as Haraka's auth plugins lead it (RFC 4954 4): what a line of the client says, by the notes of
 // auth_base, and what comes of a login, for which Haraka has no hook.
+import type { LoginOutcome } from '../registry'
 import { decodeBase64, readMessage, type SaslMessage, userName } from '../sasl'
 import type { Connection } from './types'
 import { watchProperty } from './watch-property'
@@ -40,6 +41,8 @@ const mechanisms = new WeakMap<Connection, string>()
 export interface AuthLine extends SaslMessage {
   /** The AUTH command itself. */
   begins: boolean
+  /** In capitals, as the client named it. */
+  mechanism: string
   /** AUTH LOGIN with an empty name: auth_base would ask for the password, and then take that for the name. */
   nameless?: boolean
 }
@@ -58,18 +61,22 @@ export function readAuthLine(connection: Connection, words: string[]): AuthLine 
     const [name = '', initial] = (words[1] ?? '').split(/\s+/)
     const mechanism = name.toUpperCase()
     mechanisms.set(connection, mechanism)
-    return { begins, ...readLine(mechanism, initial, undefined) }
+    return { begins, mechanism, ...readLine(mechanism, initial, undefined) }
   }
   const mechanism = notes['auth_method'] ?? mechanisms.get(connection)
   if (typeof mechanism !== 'string' || (!notes.authenticating && isOfAuthBase(mechanism))) return undefined
-  return { begins: false, ...readLine(mechanism, words[0], notes['auth_login_userlogin']) }
+  return { begins: false, mechanism, ...readLine(mechanism, words[0], notes['auth_login_userlogin']) }
 }
 
 /** Who speaks these has the note `authenticating` as long as a dialogue goes on; other plugins may have none. */
 const isOfAuthBase = (mechanism: string): boolean => /^(?:PLAIN|LOGIN|CRAM-MD5)$/.test(mechanism)
 
 /** `userGiven`: the note of auth_base, after LOGIN was told a name. */
-function readLine(mechanism: string, line: string | undefined, userGiven: unknown): Omit<AuthLine, 'begins'> {
+function readLine(
+  mechanism: string,
+  line: string | undefined,
+  userGiven: unknown,
+): Omit<AuthLine, 'begins' | 'mechanism'> {
   // CRAM-MD5 begins with the server's challenge: what a client says before it is not looked at.
   if (line === undefined || line === '*') return { proves: false }
   const text = decodeBase64(line)
@@ -96,3 +103,30 @@ export function watchLogins(
     if (typeof now === 'string' && now !== '') succeeded(now)
   })
 }
+
+/** Calls `replied` with the code of each reply to this client, before it is sent, until that returns true. */
+export function watchReplies(connection: Connection, replied: (code: number) => boolean): void {
+  const before = Object.getOwnPropertyDescriptor(connection, 'respond')
+  const { respond } = connection
+  connection.respond = (code, message, done) => {
+    const isOver = replied(
+      message instanceof Object && message.constructor.name === 'DSN' ? codeOf(message) : code,
+    )
+    if (isOver && before) Object.defineProperty(connection, 'respond', before)
+    else if (isOver) Reflect.deleteProperty(connection, 'respond')
+    return respond.call(connection, code, message, done)
+  }
+}
+
+const codeOf = (dsn: object): number => ('code' in dsn ? Number(dsn.code) : 0)
+
+/** What the reply to a password says of it (RFC 4954 6). */
+export function outcomeOf(mechanism: string, code: number): LoginOutcome {
+  if (code === 235) return 'right'
+  // Why the token was refused; the client says that it has read it, and is refused then (RFC 7628 3.2.3).
+  if (code === 334 && /^(?:XOAUTH2|OAUTHBEARER)$/.test(mechanism)) return 'wrong'
+  return code < 500 || LOOKED_AT_NONE.includes(code) ? 'cannot tell' : 'wrong'
+}
+
+/** Syntax, sequence, mechanism, TLS: no password was looked at. */
+const LOOKED_AT_NONE = [500, 501, 502, 503, 504, 521, 538]

@@ -17,6 +17,8 @@ export interface Charge extends CounterKey {
   shadow?: boolean
   /** Must have room for the cost, but is not charged: what is counted only later, as failed logins. */
   checkOnly?: boolean
+  /** May be given back at any moment, by any process: that it was refused is not remembered. */
+  brief?: boolean
   /** Once over, everything of this subject is refused for so long, in ms. */
   block?: number
 }

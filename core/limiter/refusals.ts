@@ -32,6 +32,7 @@ export class Refusals {
   remember(refusals: Refusal[]): void {
     const now = this.clock()
     for (const refusal of refusals) {
+      if (refusal.kind === 'rate' && refusal.charge.brief) continue
       const { retryAfter } = refusal
       const until = now + Math.min(retryAfter, LONGEST)
       this.#lru.set(nameOf(refusal), { refusal, back: now + retryAfter, until }, now)

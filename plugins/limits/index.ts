@@ -3,10 +3,12 @@ import { forgetRefused } from '../../core/haraka/early-refusal'
 import type { Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
+import { registry } from '../../core/registry'
 import { services } from '../../core/services'
 import { readLimits } from './config'
 import { watchErrors } from './hooks/errors'
 import { runtime } from './hooks/runtime'
+import { sessionOf } from './hooks/session'
 
 export { auth } from './hooks/auth'
 export { count_connection, disconnect } from './hooks/connect'
@@ -23,6 +25,8 @@ export function register(this: Plugin): void {
     services.limiter?.forgetRefusals()
     forgetRefused()
   })
+  registry.loginOutcome = (connection, outcome) => sessionOf(connection).login?.settle(outcome)
+  registry.isKnownNetwork = (connection) => sessionOf(connection).login?.known ?? false
   watchErrors(this)
   registerHooks(this)
 }

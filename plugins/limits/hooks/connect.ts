@@ -43,7 +43,6 @@ function block(limiter: Limiter, blocks: ReturnType<typeof blocksOf>): void {
 export function disconnect(this: Plugin, next: Next, connection: Connection): void {
   const session = sessionOf(connection)
   void settle(connection)
-  session.guess?.end()
   if (session.lease) {
     services.limiter?.release(session.lease)
     session.lease = ''

@@ -1,58 +1,38 @@
-// Logins whose outcome is not known yet. Each may fail, so each counts as failed for those that begin after it: else
-// any number of passwords could be tried side by side before the first failure is counted.
-import type { CheckResult, CounterKey } from '../../../core/limiter'
-import type { Count } from '../policy/plan'
+// Logins whose password is being checked. Each may fail, so each takes one of the failed logins that there is room for,
+// in the store and so on all workers, before the password is looked at; else any number of passwords could be tried side
+// by side before the first failure is counted. It is given back unless the password turns out to be wrong.
 
-const open = new Map<string, number>()
+import type { CheckResult } from '../../../core/limiter'
+import type { Party } from '../../../core/party'
+import type { LoginOutcome } from '../../../core/registry'
+import { services } from '../../../core/services'
+import { failedLogin } from '../policy/failed-logins'
+import { ask } from './check'
+import { runtime } from './runtime'
 
-const nameOf = ({ scope, subject }: CounterKey): string => `${scope} ${subject}`
+export class PendingLogin {
+  #outcome: LoginOutcome | undefined
+  #failed: Promise<CheckResult | undefined> | undefined
 
-/** Until then, in ms, one of the others is over. */
-const SOON = 1000
+  /** `known`: the user has logged in from this network before. `held`: the answer to the plan of `attempting`. */
+  constructor(
+    private readonly party: Party,
+    readonly known: boolean,
+    private readonly held: CheckResult | undefined,
+  ) {}
 
-export class Guess {
-  #held: Count[]
-  #before: Map<string, number>
-
-  /** Begins. `counts`: of the plan that is put to the limiter. */
-  constructor(counts: Count[]) {
-    this.#held = counts.filter(({ reason, when }) => reason && when !== 'witness')
-    const names = this.#held.map(({ charge }) => nameOf(charge))
-    this.#before = new Map(names.map((name) => [name, open.get(name) ?? 0]))
-    for (const name of names) open.set(name, (open.get(name) ?? 0) + 1)
-  }
-
-  /** What the limiter said, and refusals where it leaves no room for those that are being tried. */
-  weigh(counts: Count[], said: CheckResult): CheckResult {
-    const refusals = counts.flatMap(({ charge }, at) => {
-      const state = said.states[at]
-      const others = this.#before.get(nameOf(charge)) ?? 0
-      if (!others || !state?.window || state.refused || charge.shadow) return []
-      if (state.used + others < state.limit) return []
-      const { scope, subject } = charge
-      const over = { ...state, refused: true, retryAfter: SOON }
-      return [{ kind: 'rate' as const, scope, subject, charge, state: over, retryAfter: SOON }]
-    })
-    return { ...said, refusals: [...said.refusals, ...refusals] }
-  }
-
-  /** Of those that count for others at a user's place than elsewhere, only one kind can be meant. */
-  narrow(known: boolean): void {
-    this.#end(({ when }) => when === (known ? 'elsewhere' : 'known'))
-  }
-
-  /** It has failed and was counted, has succeeded, or was given up. */
-  end(): void {
-    this.#end(() => true)
-  }
-
-  #end(isOver: (count: Count) => boolean): void {
-    for (const { charge } of this.#held.filter(isOver)) {
-      const name = nameOf(charge)
-      const left = (open.get(name) ?? 1) - 1
-      if (left) open.set(name, left)
-      else open.delete(name)
+  /**
+   * What came of it: the first outcome counts. Only that a password was wrong may turn out to have been unknown, by the
+   * reply: auth_base says both by the same note.
+   */
+  settle(outcome: LoginOutcome): void {
+    if (this.#outcome !== undefined && !(this.#outcome === 'wrong' && outcome === 'cannot tell')) return
+    this.#outcome = outcome
+    if (outcome === 'wrong') {
+      this.#failed = ask('charge', failedLogin(runtime.limits.value, this.party, this.known))
+      return
     }
-    this.#held = this.#held.filter((count) => !isOver(count))
+    if (this.held) void services.limiter?.refund(this.held)
+    void this.#failed?.then((failed) => failed && services.limiter?.refund(failed))
   }
 }

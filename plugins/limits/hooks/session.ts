@@ -3,18 +3,17 @@
 import type { Connection } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
 import type { Refusal } from '../policy/verdict'
-import type { Guess } from './pending-logins'
+import type { PendingLogin } from './pending-logins'
 
 export interface Session {
   /** The client that was counted at connect; XCLIENT and PROXY make it another. */
   counted: string
   /** The id of its leases. */
   lease: string
-  /** Whether the user who tries to log in is known where he comes from. */
-  known: boolean
-  /** Who tries to log in, until it is known what came of it. */
+  /** Who tries to log in, in the one form of a name. */
   attempt?: string
-  guess?: Guess
+  /** The login whose password was let through last. */
+  login?: PendingLogin
   /** The transaction whose message was counted, and the one whose bytes were. */
   message: string | undefined
   weighed: string | undefined
@@ -37,7 +36,6 @@ export function sessionOf(connection: Connection): Session {
     session = {
       counted: '',
       lease: '',
-      known: false,
       message: undefined,
       weighed: undefined,
       refused: 0,

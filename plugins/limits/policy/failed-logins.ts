@@ -9,6 +9,8 @@ import { ipOf, networkOfClient, userOf } from '../subjects'
 import { type Count, chargeOf, chargeUnder, clientsOf, type Plan, ruled } from './plan'
 
 const WHAT = 'failed logins'
+/** Those that have failed and those that are being checked: never more than the limit of failed logins. */
+const ATTEMPTS = 'login attempts'
 
 /** Kept for 30 days; no number of logins is too many. */
 const REMEMBERED: Rate = { windows: [{ name: '30d', ms: 30 * 86_400_000, limit: 1_000_000_000 }] }
@@ -22,10 +24,25 @@ const placeOf = (user: string, ip: string) => ({
   subject: `${userOf(user).subject} ${networkOfClient(ip).subject}`,
 })
 
-/** `op: peek`, before the password is checked; without a user (his name comes later) only the client is looked at. */
+/** `op: dry-run`, before the password is checked: whether one more may fail, and whether the user is known here. */
 export function loggingIn(config: LimitsConfig, party: Party): Plan {
   const counts = [...elsewhere(config, party), ...atPlace(config, party), ...witness(party)]
   return { event: 'auth', counts, slots: [] }
+}
+
+/** `op: check` after that, `op: refund` unless the login fails: never more tries at once than may fail. */
+export function attempting(config: LimitsConfig, party: Party, known: boolean): Plan {
+  const { counts } = failedLogin(config, party, known)
+  return {
+    event: 'auth',
+    counts: counts.flatMap(({ charge, reason }): Count[] => {
+      if (!reason || charge.shadow || charge.scope === ELSEWHERE) return []
+      // No block: nobody has failed yet.
+      const { block: _, ...rest } = charge
+      return [{ charge: { ...rest, what: ATTEMPTS, brief: true }, reason }]
+    }),
+    slots: [],
+  }
 }
 
 /** `op: charge`. `known`: as the verdict on the login said. */
