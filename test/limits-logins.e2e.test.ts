@@ -4,7 +4,7 @@ import { createHmac } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import type { Haraka } from './support/haraka'
 import { codes, each, guess, password, sessionFrom, startLimits, untilRedisCounts } from './support/limits'
-import { RedisServer } from './support/redis'
+import { RedisServer, until } from './support/redis'
 import type { Reply, SmtpClient } from './support/smtp-client'
 import { said } from './support/tries'
 
@@ -16,6 +16,34 @@ limit = unlimited
 [failed logins per user]
 limit = 3/1h
 block = 10m
+`
+
+/** Other plugins' mechanisms, all of whose tokens are wrong; a password of `away` cannot be checked by its directory. */
+const tokens = `
+exports.register = function () {
+  this.inherits('auth/auth_base')
+}
+exports.hook_capabilities = (next, connection) => {
+  connection.notes.allowed_auth_methods = [...(connection.notes.allowed_auth_methods ?? []), 'PLAIN', 'LOGIN', 'CRAM-MD5']
+  next()
+}
+exports.hook_unrecognized_command = function (next, connection, params) {
+  const [word, rest = ''] = params
+  const foreign = /^AUTH$/i.test(word) && /^(XOAUTH2|OAUTHBEARER|SCRAM-SHA-256|X-TOKEN)( |$)/i.exec(rest)
+  if (foreign) connection.notes.foreign = { asked: 0, name: foreign[1].toUpperCase() }
+  const { foreign: open } = connection.notes
+  if (!open) return this.plain(next, connection, params)
+  const message = foreign ? rest.split(' ')[1] : word
+  const more = message === undefined || (open.name.startsWith('SCRAM') && open.asked++ === 0)
+  if (more) return connection.respond(334, ' ', () => next(OK))
+  delete connection.notes.foreign
+  connection.respond(535, '5.7.8 no', () => next(OK))
+}
+exports.plain = function (next, connection, params) {
+  return this.base['auth/auth_base'].hook_unrecognized_command.call(this, next, connection, params)
+}
+exports.check_plain_passwd = (connection, user, password, done) =>
+  user === 'away' ? done(false, { code: 454, message: '4.7.0 directory is away' }) : done(password === '${password}')
 `
 
 let redis: RedisServer
@@ -114,6 +142,38 @@ describe('a login', () => {
     assert.equal(codes(replies).filter((code) => code === 454).length, 47)
   })
 
+  test('of fifty at once with the right password succeeds each time, also from a new network', async () => {
+    const clients = await Promise.all(Array.from({ length: 50 }, () => sessionFrom(haraka, '127.60.6.1')))
+    const replies = await Promise.all(clients.map((client) => client.authPlain('dora', password)))
+    for (const client of clients) client.destroy()
+    assert.deepEqual([...new Set(codes(replies))], [235])
+    const keys = await redis.run('KEYS', 'relay-guard:*failed-logins*')
+    assert.ok(!String(keys).includes('127.60.6.1'), String(keys))
+  })
+
+  test('that is begun and left there holds nothing: the user logs in meanwhile', async () => {
+    const begun: [string, ...string[]][] = [
+      ['AUTH LOGIN', base64('carl')],
+      [`AUTH LOGIN ${base64('carl')}`],
+      ['AUTH PLAIN'],
+      ['AUTH CRAM-MD5'],
+      [`AUTH PLAIN ${base64('\0carl\0')}`],
+      ['AUTH LOGIN', base64('carl'), '*'],
+      ['AUTH LOGIN', base64('carl'), 'RSET'],
+      ['AUTH LOGIN', base64('carl'), 'MAIL FROM:<>'],
+    ]
+    const idle = await Promise.all(
+      begun.map(async (lines, index) => {
+        const client = await sessionFrom(haraka, `127.69.${index}.1`)
+        for (const line of lines) await client.command(line)
+        return client
+      }),
+    )
+    for (const from of ['127.68.1.1', '127.69.1.1', '127.69.4.1', '127.68.2.1'])
+      assert.equal((await guess(haraka, from, 'carl', password)).code, 235, from)
+    for (const client of idle) client.destroy()
+  })
+
   test('after XCLIENT counts for the address that it names', async () => {
     const fresh = async () => {
       const client = await sessionFrom(haraka, '127.0.0.1')
@@ -168,6 +228,102 @@ describe('limits are no weapon', () => {
     assert.equal((await guess(haraka, '127.65.0.2', 'gina', password)).code, 235)
   })
 })
+
+describe('mechanisms of other plugins', () => {
+  let other: Haraka
+  const SECRET = 'Marker-Secret-17'
+  before(async () => {
+    const plugins = ['tokens', 'relay-guard/acl', 'relay-guard/auth', 'relay-guard/limits', 'mailbox']
+    const files = {
+      'relay-guard/auth.ini': '[main]\nplaintext_allowed = 127.0.0.0/8\n',
+      loglevel: 'info',
+    }
+    other = await startLimits({ limits, redis, plugins, localPlugins: { tokens }, files })
+    await untilRedisCounts(other, redis)
+  })
+  after(() => other?.stop())
+
+  const token = `auth=Bearer ${SECRET}\x01\x01`
+  const mechanisms: [name: string, from: number, ...messages: string[]][] = [
+    ['XOAUTH2', 20, `user=ivan\x01${token}`],
+    ['OAUTHBEARER', 21, `n,a=jane,\x01host=h\x01${token}`],
+    ['SCRAM-SHA-256', 22, 'n,,n=kurt,r=abc', `c=biws,r=abc,p=${SECRET}`],
+    ['X-TOKEN', 23, SECRET],
+    ['xoauth2', 24, `user=lena ${token}`],
+  ]
+  test('count for the name that they give, or for the address alone, and no token is kept or shown', async () => {
+    const counted = async (scope: string, subject: string) =>
+      redis.run('HGET', `relay-guard:rate:{${scope}:${subject}}:failed-logins`, '1h.used')
+    await Promise.all(
+      mechanisms.map(async ([name, from, ...messages]) => {
+        const client = await sessionFrom(other, `127.70.${from}.1`)
+        const [first = '', ...rest] = messages.map(base64)
+        let reply = await client.command(`AUTH ${name} ${first}`)
+        for (const line of rest) reply = await client.command(line)
+        assert.equal(reply.code, 535, name)
+        await until(async () => (await counted('ip', `127.70.${from}.1`)) === '1', 5000, name)
+        client.destroy()
+      }),
+    )
+    for (const user of ['ivan', 'jane', 'kurt'])
+      await until(async () => (await counted('user', user)) === '1', 5000, user)
+    // Three more, so that the replies and log lines of refusals are seen, too.
+    const replies: string[] = []
+    for (const [name, from, ...messages] of mechanisms)
+      for (const _ of [1, 2, 3]) {
+        const client = await sessionFrom(other, `127.70.${from}.1`)
+        const [first = '', ...rest] = messages.map(base64)
+        replies.push((await client.command(`AUTH ${name} ${first}`)).text)
+        for (const line of rest) replies.push((await client.command(line)).text)
+        client.destroy()
+      }
+    assert.equal(replies.filter((text) => /^4\.7\.0 /.test(text)).length, mechanisms.length)
+    const dump = async (key: string) => {
+      const type = String(await redis.run('TYPE', key))
+      if (type === 'hash') return redis.run('HGETALL', key)
+      if (type === 'stream') return redis.run('XRANGE', key, '-', '+')
+      return type === 'zset' ? redis.run('ZRANGE', key, 0, -1) : ''
+    }
+    const keys = ([await redis.run('KEYS', '*')].flat(2) as unknown[]).map(String)
+    const values = await Promise.all(keys.map(dump))
+    // Core's own line of a hook of that plugin shows the client's line: nothing that we could hide.
+    const log = other.output().replace(/^.*plugin=tokens function=hook_unrecognized_command.*$/gm, '')
+    for (const text of [log, replies.join('\n'), keys.join('\n'), JSON.stringify(values)])
+      for (const trace of [/marker-secret/i, /Bearer/, new RegExp(base64(SECRET).slice(0, 20))])
+        assert.doesNotMatch(text, trace)
+  })
+
+  test('whose directory is away have not failed, though auth_base writes the same note', async () => {
+    for (const _ of [1, 2, 3, 4]) {
+      const reply = await guess(other, '127.71.1.1', 'away')
+      assert.deepEqual(said([reply]), ['454 4.7.0'], reply.text)
+      assert.match(reply.text, /directory is away/)
+    }
+    assert.equal((await guess(other, '127.71.1.1', 'nina', password)).code, 235)
+    assert.deepEqual(other.failures(), [])
+  })
+})
+
+for (const store of ['Redis', 'the memory of the master']) {
+  test(`two hundred guesses at once on four workers that count in ${store} look at five passwords`, async () => {
+    const five = '[failed logins per user]\nlimit = 5/1h\n'
+    const plugins = ['auth/flat_file', 'relay-guard/limits', 'mailbox']
+    const four = await startLimits({ limits: five, nodes: 4, plugins, ...(store === 'Redis' && { redis }) })
+    try {
+      if (store === 'Redis') await untilRedisCounts(four, redis)
+      const clients = await Promise.all(
+        Array.from({ length: 200 }, (_, index) => sessionFrom(four, `127.72.${index}.1`)),
+      )
+      const replies = await Promise.all(clients.map((client, index) => client.authPlain('mary', `${index}`)))
+      for (const client of clients) client.destroy()
+      assert.equal(codes(replies).filter((code) => code === 535).length, 5)
+      assert.equal(codes(replies).filter((code) => code === 454).length, 195)
+      assert.deepEqual(four.failures(), [])
+    } finally {
+      await four.stop()
+    }
+  })
+}
 
 test('nothing of all this has failed in the log', () => {
   assert.deepEqual(haraka.failures(), [])
