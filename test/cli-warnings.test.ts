@@ -169,4 +169,19 @@ describe('what of the internet may relay', () => {
       if (error) assert.match(found[0] ?? '', error)
     })
   }
+
+  it('a list of 200,000 hosts, and everybody but those', () => {
+    const hosts = Array.from(
+      { length: 200_000 },
+      (_, index) => `11.${index >> 16}.${(index >> 8) & 255}.${index & 255}`,
+    )
+    put('hosts.txt', `${hosts.join('\n')}\n`)
+    const file = `[files]\nrelay[] = ${join(dir, 'config', 'hosts.txt')}\n`
+    ini('acl.ini', file)
+    const hostsOnly = readConfiguration(dir)
+    assert.deepEqual(openRelays(hostsOnly.acl, hostsOnly.aclSections), [])
+    ini('acl.ini', `[relay]\n0.0.0.0/0\n${file.replace('relay', 'never')}`)
+    const others = readConfiguration(dir)
+    assert.equal(openRelays(others.acl, others.aclSections).length, 1)
+  })
 })

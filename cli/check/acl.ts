@@ -30,7 +30,11 @@ export function openRelays(acl: AclConfig, sections: IniSection[]): string[] {
   const coverage = coverageOf(may, stopped)
   if (!isEverybody(coverage)) return []
   const byValue = new Map<number, Range[]>()
-  for (const range of may) byValue.set(range.value, [...(byValue.get(range.value) ?? []), range])
+  for (const range of may) {
+    const ranges = byValue.get(range.value)
+    if (ranges) ranges.push(range)
+    else byValue.set(range.value, [range])
+  }
   const files = [...byValue]
     .map(([value, ranges]) => ({ ...acl.relay.describe(value), coverage: coverageOf(ranges) }))
     .filter(({ rule }) => rule.section === 'files')

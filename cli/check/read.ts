@@ -42,7 +42,7 @@ export function readConfiguration(dir: string): Configuration {
     const file = `${plugin}.ini`
     const reading = readingOf(file, iniPath(dir, file), new Map())
     const value = reader(reading)
-    errors.push(...reading.errors)
+    for (const error of reading.errors) errors.push(error)
     const shipped = readingOf(file, join(packageDir, 'config', 'relay-guard', file), new Map())
     const usual = new Set(said(shipped.sections))
     if (said(reading.sections).some((entry) => !usual.has(entry))) filled.push(plugin)
