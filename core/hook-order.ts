@@ -20,6 +20,7 @@ const rowsOf = (plugin: HookRow['plugin'], rows: Row[]): HookRow[] =>
 export const HOOK_ORDER: readonly HookRow[] = [
   ...rowsOf('shared', [
     ['init_master', 'refuse_early', 0, 'the listeners are there'],
+    ['init_master', 'tell_start', 100, 'every plugin is loaded; once a server'],
     ['init_child', 'refuse_early', 0, 'the listeners are there'],
     ['connect_init', 'count_open', -100, 'the first hook of every connection'],
     ['disconnect', 'count_closed', 100, 'nothing follows'],

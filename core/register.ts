@@ -9,8 +9,10 @@ import { type HeaderParser, setHeaderParser } from './header-address'
 import { hooksOf } from './hook-order'
 import { failStartOnErrors } from './ini/start-errors'
 import { connectionClosed, connectionOpened, startServices, stopServices } from './services'
+import { tellStart } from './start-line'
 
 const shared = {
+  tell_start: tellStart,
   refuse_early: refuseEarly,
   keep_denial: keepDenial,
   count_open(next: Next, connection: Connection): void {

@@ -7,6 +7,8 @@ import type { Classification, Client } from './relay-right'
 export type LoginOutcome = 'right' | 'wrong' | 'cannot tell'
 
 interface Registry {
+  /** Each plugin: what it has in force, for the line at the start, as `12 domains`. */
+  inForce: Partial<Record<'acl' | 'auth' | 'domains' | 'limits', () => string>>
   /** acl: what acl.ini says of a client, and the generation of the configuration that says it. */
   acl?: { classify(client: Client): Classification; generation(): number }
   /** domains: the first of our domains. */
@@ -24,4 +26,4 @@ interface Registry {
 }
 
 /** Filled by each plugin's `register`. Without acl every client is nobody in particular. */
-export const registry: Registry = {}
+export const registry: Registry = { inForce: {} }

@@ -9,6 +9,7 @@ import { Journal } from './journal'
 import { Limiter, MemoryStore, serveMemory } from './limiter'
 import { packageVersion } from './paths'
 import { type RedisConfig, readRedis } from './redis/config'
+import { printPlace } from './redis/endpoint'
 
 interface Services {
   /** Undefined in the master of workers, which takes no mail. */
@@ -20,6 +21,7 @@ interface Services {
 export const services: Services = { limiter: undefined, journal: undefined }
 
 let users = 0
+let config: Setting<RedisConfig> | undefined
 const open = new WeakSet<Connection>()
 let connections = 0
 
@@ -29,6 +31,7 @@ export function startServices(plugin: Plugin): void {
   const redis: Setting<RedisConfig> = new Setting(plugin, 'redis.ini', { read: readRedis }, () =>
     follow(redis.value),
   )
+  config = redis
   const isMaster = cluster.isPrimary && hasWorkers(plugin)
   // The master of workers counts for them where there is no Redis.
   if (isMaster) serveMemory(new MemoryStore())
@@ -64,6 +67,10 @@ function follow(settings: RedisConfig): void {
   services.limiter?.use(settings)
   services.journal?.use(settings)
 }
+
+/** Where is counted by redis.ini, for people: `Redis 10.0.0.5:6379`, `no Redis`. Never a password. */
+export const printRedis = (): string =>
+  config?.value?.enabled ? `Redis ${printPlace(config.value)}` : 'no Redis'
 
 /** Called by each plugin of ours at `shutdown`: the last one gives back leases and the connection to Redis. */
 export function stopServices(): void {

@@ -1,53 +1,240 @@
-// What a Haraka decides can be read in Redis, whichever of its plugins decides.
+// What a Haraka decides, and who is running, can be read in Redis, whichever of its lines of ours are loaded.
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
-import { startHaraka } from './support/haraka'
+import { describe, type TestContext, test } from 'node:test'
+import { Redis } from 'ioredis'
+import { freePort, type Haraka, type HarakaOptions, startHaraka } from './support/haraka'
+import { redisIni } from './support/limits'
 import { RedisServer, until } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 
-test('decisions of acl, auth and domains reach Redis, with the id and the rule of the reply', async () => {
-  const redis = await RedisServer.start()
-  const client = redis.client()
-  const haraka = await startHaraka({
+/** Whatever fails, and when, both end with the test. */
+async function begin(t: TestContext, options: HarakaOptions, ...args: string[]) {
+  const redis = await RedisServer.start(...args)
+  t.after(() => redis.stop())
+  const files = { 'relay-guard/redis.ini': redisIni(redis, 'prefix = mx:\n'), ...options.files }
+  const haraka = await startHaraka({ ...options, files })
+  t.after(() => haraka.stop())
+  const run = async (command: string, ...rest: (string | number)[]) => redis.run(command, ...rest)
+  return { redis, haraka, run }
+}
+
+const today = () => new Date().toISOString().slice(0, 10)
+const told = (haraka: Haraka, what: RegExp): string[] =>
+  [...haraka.output().matchAll(/redis: (?:up|down|back)[^\n]*/g)]
+    .map(([line]) => line)
+    .filter((line) => what.test(line))
+
+test('decisions of acl, auth and domains reach Redis, with the id and the rule of the reply', async (t) => {
+  const { haraka, redis } = await begin(t, {
     plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains'],
-    files: {
-      'redis.ini': `[server]\nhost=127.0.0.1\nport=${redis.port}\n`,
-      'relay-guard/redis.ini': '[redis]\nprefix = mx:\n',
-      'relay-guard/acl.ini': '[reject]\n127.0.0.66 = known spammer\n',
-    },
+    files: { 'relay-guard/acl.ini': '[reject]\n127.0.0.66 = known spammer\n' },
   })
-  try {
+  const client = redis.client()
+  t.after(() => client.disconnect())
+  const rejected = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.66' })
+  rejected.destroy()
+  const stranger = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
+  await stranger.ehlo()
+  await stranger.command('MAIL FROM:<a@sender.example>')
+  const { text } = await stranger.command('RCPT TO:<b@Other.Example>')
+  await stranger.command('AUTH PLAIN AGFsaWNlAHNlY3JldA==')
+  stranger.destroy()
+  await until(async () => (await client.xlen('mx:log')) === 3)
+  const entries = (await client.xrange('mx:log', '-', '+')).map(([, fields]) =>
+    Object.fromEntries(fields.flatMap((name, i) => (i % 2 ? [] : [[name, fields[i + 1]]]))),
+  )
+  const denied = entries.find(({ plugin }) => plugin === 'relay-guard/domains')
+  assert.equal(denied?.['id'], /\(id (\S+)\)/.exec(text)?.[1])
+  assert.equal(denied?.['outcome'], 'recipient.relay-denied')
+  assert.equal(denied?.['to'], 'b@Other.Example')
+  assert.match(denied?.['rule'] ?? '', /^domains\.ini \[/)
+  const known = entries.find(({ plugin }) => plugin === 'relay-guard/acl')
+  assert.equal(known?.['rule'], 'acl.ini [reject] 127.0.0.66')
+  assert.match(known?.['reply'] ?? '', /^554 5\.7\.1 .*known spammer/)
+  assert.ok(entries.some(({ plugin }) => plugin === 'relay-guard/auth'))
+  // Redis is sent the script when it does not know it yet, so these may come a moment after the stream.
+  await until(async () => (await client.hget(`mx:stats:${today()}`, 'recipient.relay-denied')) === '1')
+  await until(
+    async () => (await client.zscore(`mx:top:connection.rejected:${today()}`, '127.0.0.66')) === '1',
+  )
+})
+
+const alone: {
+  line: string
+  files: Record<string, string>
+  say: string[]
+  outcome: string
+  inForce: string
+}[] = [
+  {
+    line: 'acl',
+    files: { 'relay-guard/acl.ini': '[reject]\n127.0.0.66\n[relay]\n127.1.0.0/16\n' },
+    say: [],
+    outcome: 'connection.rejected',
+    inForce: '2 acl entries',
+  },
+  { line: 'auth', files: {}, say: ['AUTH PLAIN AGFsaWNlAHNlY3JldA=='], outcome: 'auth.', inForce: '0 users' },
+  {
+    line: 'domains',
+    files: { 'relay-guard/domains.ini': '[a.example]\ndelivery = plugin\n' },
+    say: ['MAIL FROM:<a@sender.example>', 'RCPT TO:<b@other.example>'],
+    outcome: 'recipient.relay-denied',
+    inForce: '1 domain',
+  },
+  {
+    line: 'limits',
+    files: { 'relay-guard/limits.ini': '[messages per ip]\nlimit = 1/1h\n' },
+    say: ['MAIL FROM:<a@sender.example>', 'RSET', 'MAIL FROM:<a@sender.example>'],
+    outcome: 'message.',
+    inForce: '1 limit',
+  },
+]
+
+// Together: the node's key is written each 10 s.
+describe('whichever line is loaded alone', { concurrency: 4 }, () => {
+  for (const { line, files, say, outcome, inForce } of alone)
+    test(`${line} alone: statistics, log and node key are written, and each connection is counted once`, async (t) => {
+      const { haraka, run, redis } = await begin(t, {
+        plugins: ['xclient', `relay-guard/${line}`],
+        files: { 'xclient.hosts': '127.0.0.5\n', ...files },
+      })
+      // Who runs where, and what is in force.
+      const first = await haraka.waitForLog(/relay-guard \d/)
+      assert.match(
+        first,
+        new RegExp(
+          `relay-guard \\S+ on Haraka \\d\\S*, Node \\d\\S*: ${inForce}, Redis 127\\.0\\.0\\.1:${redis.port}$`,
+        ),
+      )
+      const open = await Promise.all(
+        ['127.0.0.5', '127.0.0.66', '127.0.0.7'].map((from) =>
+          SmtpClient.connect({ port: haraka.port, from }),
+        ),
+      )
+      t.after(() => {
+        for (const client of open) client.destroy()
+      })
+      const [proxied, , stranger] = open as [SmtpClient, SmtpClient, SmtpClient]
+      await proxied.ehlo()
+      for (const address of ['198.51.100.1', '198.51.100.2'])
+        await proxied.command(`XCLIENT ADDR=${address} NAME=x.example`)
+      await stranger.ehlo()
+      for (const command of say) await stranger.command(command)
+      await until(async () => {
+        const [names] = [await run('HKEYS', `mx:stats:${today()}`)]
+        return (names as string[]).some((name) => name.startsWith(outcome))
+      })
+      await until(async () => Number(await run('XLEN', 'mx:log')) > 0)
+      const count = async () => {
+        const [key = ''] = (await run('KEYS', 'mx:node:*')) as string[]
+        return run('HGET', key, 'connections')
+      }
+      const expected = line === 'acl' ? '2' : '3'
+      await run('DEL', ...((await run('KEYS', 'mx:node:*')) as string[]))
+      await until(
+        async () => (await count()) === expected,
+        12_000,
+        `${expected} connections, not ${await count()}`,
+      )
+      assert.deepEqual(told(haraka, /./), [`redis: up (127.0.0.1:${redis.port})`])
+      assert.deepEqual(haraka.failures(), [])
+    })
+})
+
+test('without limits, too, each change of Redis is told once, and what was noted meanwhile is written', async (t) => {
+  const { haraka, redis, run } = await begin(t, { plugins: ['relay-guard/acl', 'relay-guard/domains'] })
+  await haraka.waitForLog(/redis: up/)
+  await redis.kill()
+  await haraka.waitForLog(/redis: down/)
+  const client = await SmtpClient.connect({ port: haraka.port })
+  await client.ehlo()
+  await client.command('MAIL FROM:<a@sender.example>')
+  await client.command('RCPT TO:<b@other.example>')
+  client.destroy()
+  await redis.up()
+  await haraka.waitForLog(/redis: back/)
+  await until(async () => (await run('HGET', `mx:stats:${today()}`, 'recipient.relay-denied')) === '1')
+  assert.deepEqual(
+    told(haraka, /./).map((line) => line.slice(0, 11)),
+    ['redis: up (', 'redis: down', 'redis: back'],
+  )
+})
+
+test('after a wrong password is mended, counting goes on, and says so', async (t) => {
+  const { haraka, redis, run } = await begin(t, {
+    plugins: ['relay-guard/acl', 'relay-guard/domains'],
+    files: { 'redis.ini': '[server]\npassword = new ; secret\n' },
+  })
+  // None is asked for yet.
+  await haraka.waitForLog(/redis: up/)
+  await run('CONFIG', 'SET', 'requirepass', 'old')
+  const client = new Redis(redis.port, '127.0.0.1', { password: 'old' })
+  t.after(() => client.disconnect())
+  await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+  await until(() => told(haraka, /down/).length > 0, 10_000, 'redis: down')
+  await client.config('SET', 'requirepass', 'new ; secret')
+  await until(() => told(haraka, /back/).length > 0, 10_000, 'redis: back')
+  assert.ok(!haraka.output().includes('secret'))
+  assert.equal(told(haraka, /./).length, 3)
+})
+
+test('redis.ini is reloaded under open connections: the limit of connections holds, in the new place, too', async (t) => {
+  const { haraka, redis, run } = await begin(t, {
+    plugins: ['relay-guard/limits'],
+    files: { 'relay-guard/limits.ini': '[concurrent connections per ip]\nlimit = 3\n' },
+  })
+  const open = await Promise.all(
+    [1, 2, 3].map(() => SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })),
+  )
+  t.after(() => {
+    for (const client of open) client.destroy()
+  })
+  for (const client of open) assert.equal((await client.ehlo()).code, 250)
+  const isRefused = async () => {
+    const client = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
+    client.destroy()
+    assert.equal(client.greeting.code, 421)
+  }
+  const key = 'concurrent:{ip:127.0.0.7}'
+  const reload = async (text: string, count: number) => {
+    haraka.write('relay-guard/redis.ini', text)
+    await until(() => (haraka.output().match(/redis\.ini was read again/g)?.length ?? 0) === count, 20_000)
+    await isRefused()
+  }
+  await isRefused()
+  await reload(redisIni(redis, 'prefix = mx:\n[log]\nlength = 500\n'), 1)
+  assert.equal(await run('ZCARD', `mx:${key}`), 3)
+  await reload(redisIni(redis, 'prefix = other:\n'), 2)
+  await until(
+    async () => (await run('ZCARD', `other:${key}`)) === 3 && (await run('ZCARD', `mx:${key}`)) === 0,
+  )
+  await isRefused()
+  assert.equal(told(haraka, /up/).length, 2)
+})
+
+for (const nodes of [0, 1, 2])
+  test(`stopped with nodes = ${nodes}, leases are given back and the last statistics are written`, async (t) => {
+    const listen = `127.0.0.1:${await freePort()}`
+    const { haraka, run } = await begin(t, {
+      plugins: ['relay-guard/acl', 'relay-guard/limits'],
+      nodes,
+      listen,
+      files: {
+        'smtp.ini': `listen=${listen}\nnodes=${nodes}\ngraceful_shutdown=true\n`,
+        'relay-guard/acl.ini': '[reject]\n127.0.0.66\n',
+        'relay-guard/limits.ini': '[concurrent connections per ip]\nlimit = 3\n',
+      },
+    })
+    await until(() => told(haraka, /up/).length === Math.max(1, nodes), 10_000, 'one line a worker')
+    const client = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
+    t.after(() => client.destroy())
+    await client.ehlo()
+    assert.equal(await run('ZCARD', 'mx:concurrent:{ip:127.0.0.7}'), 1)
     const rejected = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.66' })
     rejected.destroy()
-    const stranger = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
-    await stranger.ehlo()
-    await stranger.command('MAIL FROM:<a@sender.example>')
-    const { text } = await stranger.command('RCPT TO:<b@Other.Example>')
-    await stranger.command('AUTH PLAIN AGFsaWNlAHNlY3JldA==')
-    stranger.destroy()
-    await until(async () => (await client.xlen('mx:log')) === 3)
-    const entries = (await client.xrange('mx:log', '-', '+')).map(([, fields]) =>
-      Object.fromEntries(fields.flatMap((name, i) => (i % 2 ? [] : [[name, fields[i + 1]]]))),
-    )
-    const denied = entries.find(({ plugin }) => plugin === 'relay-guard/domains')
-    assert.equal(denied?.['id'], /\(id (\S+)\)/.exec(text)?.[1])
-    assert.equal(denied?.['outcome'], 'recipient.relay-denied')
-    assert.equal(denied?.['to'], 'b@Other.Example')
-    assert.match(denied?.['rule'] ?? '', /^domains\.ini \[/)
-    const known = entries.find(({ plugin }) => plugin === 'relay-guard/acl')
-    assert.equal(known?.['rule'], 'acl.ini [reject] 127.0.0.66')
-    assert.match(known?.['reply'] ?? '', /^554 5\.7\.1 .*known spammer/)
-    assert.ok(entries.some(({ plugin }) => plugin === 'relay-guard/auth'))
-    // Redis is sent the script when it does not know it yet, so these may come a moment after the stream.
-    const today = new Date().toISOString().slice(0, 10)
-    await until(async () => (await client.hget(`mx:stats:${today}`, 'recipient.relay-denied')) === '1')
-    await until(
-      async () => (await client.zscore(`mx:top:connection.rejected:${today}`, '127.0.0.66')) === '1',
-    )
-    await until(async () => (await client.keys('mx:node:*')).length === 1)
-  } finally {
-    await haraka.stop()
-    client.disconnect()
-    await redis.stop()
-  }
-})
+    haraka.kill('SIGINT')
+    await until(async () => (await run('HGET', `mx:stats:${today()}`, 'connection.rejected')) === '1')
+    await until(async () => (await run('ZCARD', 'mx:concurrent:{ip:127.0.0.7}')) === 0, 5000, 'giving back')
+    client.destroy()
+    assert.deepEqual(haraka.failures(), [])
+  })

@@ -72,6 +72,7 @@ function before(ip: Ip): Ip {
 export class PrefixTableBuilder {
   private readonly v4 = new RangeCollector(1)
   private readonly v6 = new RangeCollector(4)
+  private added = 0
 
   /**
    * `onSameSize` is told, while building, the values of every two overlapping ranges with the same number of addresses
@@ -80,8 +81,14 @@ export class PrefixTableBuilder {
    */
   constructor(private readonly onSameSize: (value: number, other: number) => void = () => undefined) {}
 
+  /** How many ranges were added. */
+  get size(): number {
+    return this.added
+  }
+
   /** `value` is a non-negative 31-bit integer. */
   add(range: Range, value: number) {
+    this.added++
     const ranges = range.family === 4 ? this.v4 : this.v6
     ranges.add(range, value)
   }

@@ -19,6 +19,8 @@ const LISTS = ['reject', 'never', 'relay'] as const
 /** One list, and what its entries say. An entry's number in the table leads back to its line. */
 export interface AclList {
   table: PrefixTable
+  /** How many entries it has, with those of its files. */
+  size: number
   describe(number: number): { rule: Rule; label: string; off: boolean }
 }
 
@@ -88,7 +90,7 @@ function* readList(name: (typeof LISTS)[number], reading: Reading, files: Fields
     parts.push({ path, base })
     base += (yield* readFile(path, reading, base, builder)) + 1
   }
-  return { table: yield* builder.work(), describe }
+  return { table: yield* builder.work(), size: builder.size, describe }
 }
 
 function* readFile(

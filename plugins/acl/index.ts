@@ -7,6 +7,7 @@ import type { Reading } from '../../core/ini/reading'
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
+import { counted } from '../../core/start-line'
 import { runAtOnce, runInTimeSlices } from '../../core/time-slices'
 import { type AclConfig, readAcl } from './config'
 import { classify, judgeConnection } from './policy'
@@ -25,8 +26,12 @@ export function register(this: Plugin): void {
   }
   const acl: Setting<AclConfig> = new Setting(this, 'acl.ini', reader, forgetRefused)
   registry.acl = { classify: (client) => classify(acl.value, client), generation: () => acl.generation }
+  registry.inForce.acl = () => counted(entriesOf(acl.value), 'acl entry', 'acl entries')
   registerHooks(this)
 }
+
+const entriesOf = ({ reject, never, relay, listeners }: AclConfig): number =>
+  reject.size + never.size + relay.size + listeners.length
 
 /** Called by Haraka when it stops. */
 export function shutdown(): void {

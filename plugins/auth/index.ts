@@ -8,6 +8,7 @@ import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
+import { counted } from '../../core/start-line'
 import { clean } from '../../core/text'
 import { readAuth } from './config'
 import { MECHANISMS } from './dialogue'
@@ -26,6 +27,7 @@ export function register(this: Plugin): void {
   registry.identity = (user) => identity(user, realm())
   registry.ownsSender = (user, sender) => ownsSender(runtime.auth.value, user, sender, realm())
   registry.loginHolds = loginHolds
+  registry.inForce.auth = () => counted(runtime.auth.value.users.size, 'user')
   registerHooks(this)
 }
 

@@ -7,6 +7,7 @@ import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
+import { counted } from '../../core/start-line'
 import { type DomainsConfig, readDomains } from './config'
 import { HOOK_TIMEOUT } from './hooks/queue'
 import { judge, runtime } from './hooks/runtime'
@@ -39,6 +40,7 @@ export function register(this: Plugin): void {
     log: (line, change) => this[change === 'down' ? 'logwarn' : 'lognotice'](line),
   })
   registry.firstDomain = () => runtime.domains.value.domains.first?.name
+  registry.inForce.domains = () => counted(runtime.domains.value.domains.all().length, 'domain')
   registerHooks(this)
   const pluginDomains = runtime.domains.value.domains.all().some(({ delivery }) => delivery === 'plugin')
   for (const line of queueWarnings((this.config.get('plugins', 'list') ?? []) as string[], pluginDomains))

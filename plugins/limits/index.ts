@@ -5,6 +5,7 @@ import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
 import { services } from '../../core/services'
+import { counted } from '../../core/start-line'
 import { readLimits } from './config'
 import { watchErrors } from './hooks/errors'
 import { runtime } from './hooks/runtime'
@@ -28,6 +29,7 @@ export function register(this: Plugin): void {
   registry.loginOutcome = (connection, outcome) => sessionOf(connection).login?.settle(outcome)
   registry.isKnownNetwork = (connection) => sessionOf(connection).login?.known ?? false
   watchErrors(this)
+  registry.inForce.limits = () => counted(runtime.limits.value.limits.size, 'limit')
   registerHooks(this)
 }
 

@@ -191,10 +191,17 @@ export async function startHaraka(options: HarakaOptions): Promise<Haraka> {
   async function stop() {
     const left = workers()
     child.kill('SIGTERM')
-    const forced = setTimeout(() => child.kill('SIGKILL'), 3000)
+    // A worker that is being shut down lives on as long as its clients, and holds our pipes open.
+    const killWorkers = () => {
+      for (const pid of left.filter(isAlive)) process.kill(pid, 'SIGKILL')
+    }
+    const forced = setTimeout(() => {
+      child.kill('SIGKILL')
+      killWorkers()
+    }, 3000)
     await closed
     clearTimeout(forced)
-    for (const pid of left.filter(isAlive)) process.kill(pid, 'SIGKILL')
+    killWorkers()
     running.delete(handle)
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
   }

@@ -99,8 +99,10 @@ export async function startTls(certificates: Certificates, master?: number): Pro
   writeFileSync(file, `${lines.join('\n')}\n`)
   const args = master ? [file, '--sentinel'] : [file]
   const child = spawn('redis-server', [...args, '--logfile', join(folder, 'log')], { stdio: 'ignore' })
+  child.unref()
   running.add(child)
   const stop = async () => {
+    child.ref()
     const gone = child.exitCode === null ? once(child, 'exit') : undefined
     child.kill('SIGKILL')
     await gone

@@ -82,6 +82,8 @@ sentinel failover-timeout mymaster 2000
       ? [...this.#args, ...settings]
       : [...settings, ...quiet, ...this.#args]
     const child = spawn('redis-server', args, { stdio: 'ignore' })
+    // A test that fails before it cleans up must end all the same; the server then ends with the process.
+    child.unref()
     running.add(child)
     this.#child = child
     const client = this.client()
@@ -124,6 +126,7 @@ sentinel failover-timeout mymaster 2000
     const child = this.#child
     if (!child) return
     this.#child = undefined
+    child.ref()
     const gone = once(child, 'exit')
     child.kill('SIGKILL')
     await gone
