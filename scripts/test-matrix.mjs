@@ -11,7 +11,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
 /** What differs between versions of Node and of Haraka: all that is not about Redis, the demo or lint. */
 const RELEVANT =
-  /^(supported|versions\.e2e|address|auth|acl|domains-.*|rights|early-refusal|ini|settings|listeners|next-hop-.*|addresses\.e2e|delivery\.e2e|door\.e2e|fuzz\.e2e|limits-actions\.e2e|limits-logins\.e2e|limits-bypass\.e2e|message-octets|model\.e2e|plugins\.e2e|relay\.e2e|reload\.e2e|sessions\.e2e)\.test\.js$/
+  /^(supported|versions\.e2e|address|auth|acl|domains-.*|rights|early-refusal|ini|settings|listeners|next-hop-.*|addresses\.e2e|delivery\.e2e|door\.e2e|fuzz\.e2e|limits-actions\.e2e|limits-logins\.e2e|limits-bypass\.e2e|message-octets|message\.e2e|model\.e2e|plugins\.e2e|relay\.e2e|reload\.e2e|sessions\.e2e)\.test\.js$/
 const tests = process.env.MATRIX_TESTS ? new RegExp(process.env.MATRIX_TESTS) : RELEVANT
 const REFUSAL = /^versions\.e2e\.test\.js$/
 

@@ -130,6 +130,38 @@ describe('relay-guard check', () => {
     ini('acl.ini', '[relay]\n')
   })
 
+  it('names the aliases that lead out of our domains, and the queue plugins that get nothing or come first', async () => {
+    plugins(
+      'relay-guard/acl',
+      'relay-guard/domains',
+      'aliases',
+      'queue/deliver',
+      'queue/discard',
+      'queue/own',
+    )
+    put(
+      'aliases.json',
+      JSON.stringify({
+        'out@a.example': { action: 'alias', to: 'x@elsewhere.example' },
+        both: { action: 'alias', to: ['a@a.example', 'b@elsewhere.example'] },
+        'in@a.example': { action: 'alias', to: ['a@A.example', 'local'] },
+        'drop@a.example': { action: 'drop' },
+      }),
+    )
+    ini('domains.ini', '[a.example]\nnext_hop = smtp://127.0.0.1:1\n')
+    const { warnings } = await check()
+    assert.deepEqual(
+      warnings.filter((warning) => /alias|queue/.test(warning)),
+      [
+        'config/plugins: queue/deliver gets no mail, as no domain has delivery = plugin',
+        'config/plugins: queue/own comes before relay-guard/domains at the queue, and may take mail that domains.ini sends elsewhere',
+        'config/aliases: out@a.example, both stand for addresses that are not ours: refused, 550 5.7.1, for clients that may not relay',
+      ],
+    )
+    rmSync(join(dir, 'config', 'aliases.json'))
+    ini('domains.ini', '[main]\n')
+  })
+
   it('warns of what makes a relay in practice', async () => {
     plugins('relay-guard/acl', 'relay-guard/domains')
     const wide = ['0.0.0.0/0.0.0.0', '128.0.0.0/1', '1.0.0.0-255.255.255.255', '::/0', '2000::/3']
