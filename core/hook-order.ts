@@ -42,6 +42,7 @@ export const HOOK_ORDER: readonly HookRow[] = [
   ...rowsOf('auth', [
     ['unrecognized_command', 'auth_command', -100, 'before any plugin looks at a password'],
     ['unrecognized_command', 'check_login', 0, 'where other auth plugins look at passwords'],
+    ['unrecognized_command', 'nobody_took_it', 100, 'after every plugin that takes AUTH'],
     ['capabilities', 'offer_users', 0, 'where other auth plugins offer AUTH'],
     ['capabilities', 'offer', 100, 'after every plugin that offers AUTH'],
     ['mail', 'own_sender', -90, "before others spend time on a sender that is not the user's"],

@@ -67,6 +67,8 @@ describe('each refusal of AUTH', () => {
     ['of a wrong password', '535 5.7.8', `AUTH PLAIN ${plain('alice', 'wrong')}`],
     ['of a name that does not exist', '535 5.7.8', 'AUTH LOGIN', base64('nobody'), base64('wrong')],
     ['of no base64', '501 5.5.2', 'AUTH PLAIN !!!'],
+    ['of a mechanism that is not offered', '504 5.5.4', 'AUTH CRAM-MD5'],
+    ['of no mechanism', '501 5.5.4', 'AUTH'],
     ['of no message of PLAIN', '501 5.5.2', `AUTH PLAIN ${base64('alice')}`],
     ['of an empty name', '501 5.5.2', 'AUTH LOGIN ='],
     ['of an empty password', '501 5.5.2', `AUTH LOGIN ${base64('alice')}`, '='],

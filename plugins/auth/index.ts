@@ -14,7 +14,15 @@ import { readAuth } from './config'
 import { MECHANISMS } from './dialogue'
 import { identity } from './identity'
 import { loginHolds } from './login'
-import { CANCELLED, isProtected, notYours, ownsSender, refuseAuth } from './policy'
+import {
+  CANCELLED,
+  isProtected,
+  NO_MECHANISM,
+  notYours,
+  ownsSender,
+  refuseAuth,
+  UNKNOWN_MECHANISM,
+} from './policy'
 import { realm, runtime } from './runtime'
 
 export { check_login, give_up } from './login'
@@ -63,6 +71,14 @@ export const auth_command = guarded(function (this, next, connection, params: st
   endAuthDialogue(connection)
   hideLine(params)
   answer(this, next, connection, refusal)
+})
+
+/** Answers an AUTH that nobody took, where AUTH is offered: core would take it for no command. */
+export const nobody_took_it = guarded(function (this, next, connection, [word = '', rest = '']: string[]) {
+  const isOffered =
+    runtime.auth.value.users.size > 0 || connection.notes['allowed_auth_methods'] !== undefined
+  if (!/^AUTH$/i.test(word) || !isOffered) return next()
+  answer(this, next, connection, rest === '' ? NO_MECHANISM : UNKNOWN_MECHANISM)
 })
 
 export const own_sender = guarded(function (this, next, connection, params: [HarakaAddress]) {

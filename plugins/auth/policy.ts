@@ -82,6 +82,16 @@ const LOGGED_IN = refusal('auth.again', 503, '5.5.1', 'You are logged in already
 export const CANCELLED = refusal('auth.cancelled', 501, '5.7.0', 'AUTH was cancelled', 'RFC 4954')
 /** No message of the mechanism (RFC 4954 4). */
 export const malformed = (text: string): Decision => refusal('auth.malformed', 501, '5.5.2', text, 'RFC 4954')
+/** AUTH without a word behind it. */
+export const NO_MECHANISM = refusal('auth.malformed', 501, '5.5.4', 'AUTH needs a mechanism', 'RFC 4954')
+/** RFC 4954 4: one that the server does not offer. */
+export const UNKNOWN_MECHANISM = refusal(
+  'auth.malformed',
+  504,
+  '5.5.4',
+  'This mechanism is not offered',
+  'RFC 4954',
+)
 /** The password of [users] is wrong, or there is no such name. */
 export const FAILED = refusal('auth.failed', 535, '5.7.8', 'Authentication failed', 'users')
 /** Whether the password is right could not be found out in time: no failed login. */

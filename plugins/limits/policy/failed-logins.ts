@@ -1,7 +1,7 @@
-// Failed logins, so counted that nobody can lock out another. A user has places: the networks that he logged in from
-// within 30 days. What fails at a place of his counts only for him there; what fails elsewhere counts for the client
-// and for the user elsewhere. So a forgotten phone does not lock out its office, and strangers who try passwords do not
-// lock out the user where he works.
+// Failed logins, counted so that nobody can lock out another. A network that a user logged in from within 30 days is known
+// for that user. A login that fails there counts for him alone, and only there; one that fails on an unknown network
+// counts for the client, and for the user on all unknown networks. So a phone with an old password does not lock out its
+// office, and strangers who try passwords do not lock out the user where he works.
 import { type Rate, unlimited } from '../../../core/limiter/rate'
 import type { Party } from '../../../core/party'
 import type { LimitsConfig } from '../config'
@@ -12,21 +12,25 @@ const WHAT = 'failed logins'
 /** Those that have failed and those that are being checked: never more than the limit of failed logins. */
 const ATTEMPTS = 'login attempts'
 
-/** Kept for 30 days; no number of logins is too many. */
+/** Logins that succeeded are kept for 30 days; no number of them is too many. */
 const REMEMBERED: Rate = { windows: [{ name: '30d', ms: 30 * 86_400_000, limit: 1_000_000_000 }] }
 
-/** Whom, besides those of limits.ini: a user at one place, and a user where he is not known. */
+/** Scopes besides those of limits.ini: a user on one known network, and a user on all unknown ones. */
 export const PLACE = 'user network'
 export const ELSEWHERE = 'user elsewhere'
 
-const placeOf = (user: string, ip: string) => ({
+const userNetworkOf = (user: string, ip: string) => ({
   scope: PLACE,
   subject: `${userOf(user).subject} ${networkOfClient(ip).subject}`,
 })
 
 /** `op: dry-run`, before the password is checked: whether one more may fail, and whether the user is known here. */
 export function loggingIn(config: LimitsConfig, party: Party): Plan {
-  const counts = [...elsewhere(config, party), ...atPlace(config, party), ...witness(party)]
+  const counts = [
+    ...onUnknownNetwork(config, party),
+    ...onKnownNetwork(config, party),
+    ...knownNetworkCheck(party),
+  ]
   return { event: 'auth', counts, slots: [] }
 }
 
@@ -47,30 +51,31 @@ export function attempting(config: LimitsConfig, party: Party, known: boolean): 
 
 /** `op: charge`. `known`: as the verdict on the login said. */
 export function failedLogin(config: LimitsConfig, party: Party, known: boolean): Plan {
-  const counts = known ? atPlace(config, party) : elsewhere(config, party)
+  const counts = known ? onKnownNetwork(config, party) : onUnknownNetwork(config, party)
   return { event: 'auth', counts, slots: [] }
 }
 
-/** `op: charge`, after each login that succeeded: from now on this is a place of that user. */
+/** `op: charge`, after each login that succeeded: from now on this network is known for that user. */
 export const loggedIn = (party: Party & { user: string }): Plan => ({
   event: 'auth',
-  counts: [{ charge: chargeOf(placeOf(party.user, party.ip), 'logins', REMEMBERED) }],
+  counts: [{ charge: chargeOf(userNetworkOf(party.user, party.ip), 'logins', REMEMBERED) }],
   slots: [],
 })
 
-function elsewhere(config: LimitsConfig, party: Party): Count[] {
+function onUnknownNetwork(config: LimitsConfig, party: Party): Count[] {
   return clientsOf(config, party).flatMap((who): Count[] => {
     const rule = ruled(config, party, WHAT, who)
-    const look: Count = { charge: chargeOf(who, WHAT, unlimited) }
-    if (!rule) return [look]
+    const blockCheck: Count = { charge: chargeOf(who, WHAT, unlimited) }
+    if (!rule) return [blockCheck]
     const { limit, key, rate, subject } = rule
     const count: Count = {
       charge: chargeUnder(limit, rate, { scope: who.scope, subject }),
       reason: { limit, key },
       when: 'elsewhere',
     }
-    if (who.scope !== 'user' || limit.block === 0) return subject === who.subject ? [count] : [count, look]
-    // A block of the user would hold at his places, too, and for mail: it is set on the user elsewhere.
+    if (who.scope !== 'user' || limit.block === 0)
+      return subject === who.subject ? [count] : [count, blockCheck]
+    // A block of the user would hold on known networks, too, and for mail: it is set on the user on unknown ones.
     const { block, ...charge } = count.charge
     return [
       { ...count, charge },
@@ -79,18 +84,20 @@ function elsewhere(config: LimitsConfig, party: Party): Count[] {
   })
 }
 
-/** By the limit per user; where there is none, no place is without a limit for that, but has that of an address. */
-function atPlace(config: LimitsConfig, party: Party): Count[] {
+/** By the limit per user; without one, by that of the address: no known network is without a limit. */
+function onKnownNetwork(config: LimitsConfig, party: Party): Count[] {
   if (!party.user) return []
   const whos = [userOf(party.user), ipOf(party.ip, config.ipv6Prefix), networkOfClient(party.ip)]
   const rule = whos.map((who) => ruled(config, party, WHAT, who)).find((found) => found !== undefined)
   if (!rule) return []
   const { limit, key, rate } = rule
-  const charge = chargeUnder(limit, rate, placeOf(party.user, party.ip))
+  const charge = chargeUnder(limit, rate, userNetworkOf(party.user, party.ip))
   return [{ charge, reason: { limit, key }, when: 'known' }]
 }
 
-function witness({ user, ip }: Party): Count[] {
+function knownNetworkCheck({ user, ip }: Party): Count[] {
   if (!user) return []
-  return [{ charge: { ...chargeOf(placeOf(user, ip), 'logins', REMEMBERED), cost: 0 }, when: 'witness' }]
+  return [
+    { charge: { ...chargeOf(userNetworkOf(user, ip), 'logins', REMEMBERED), cost: 0 }, when: 'witness' },
+  ]
 }
