@@ -44,7 +44,8 @@ const refuse = (
   client = '127.0.0.1',
   more: (of: ReturnType<typeof connectionOf>) => void = () => undefined,
 ) => {
-  const connection = connectionOf({ remoteAddress: client })
+  const { address, port } = server.address() as AddressInfo
+  const connection = connectionOf({ remoteAddress: client, localAddress: address, localPort: port })
   more(connection)
   refusal.remember(plugin, connection, { spoken, wait, reply })
 }
@@ -106,7 +107,24 @@ describe('a recently refused client', () => {
     refuse(12_000, '127.0.0.1', ({ remote }) => {
       remote.ip = '192.0.2.1'
     })
+    refuse(12_000, '127.0.0.1', ({ local }) => {
+      local.ip = '192.0.2.10'
+    })
+    refuse(12_000, '127.0.0.1', ({ local }) => {
+      local.port++
+    })
     assert.match(await told(), /^220/)
+  })
+
+  it('is let in at another address or port of ours, where it may be exempt', async () => {
+    const { port } = server.address() as AddressInfo
+    for (const other of [{ localAddress: '127.0.0.2' }, { localPort: port + 1 }]) {
+      const ends = { remoteAddress: '127.0.0.1', localAddress: '127.0.0.1', localPort: port, ...other }
+      refusal.remember(plugin, connectionOf(ends), { spoken, wait: 12_000, reply })
+      assert.match(await told(), /^220/)
+    }
+    refuse(12_000)
+    assert.match(await told(), /^421/)
   })
 
   it('is forgotten first of all when 10,000 others came after it', async () => {

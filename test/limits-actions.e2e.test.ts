@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test'
 import type { Haraka } from './support/haraka'
 import { isHaraka32 } from './support/install'
 import { codes, each, only, sessionFrom, startLimits, tryConnect, tryMail, tryRcpt } from './support/limits'
+import { SmtpClient } from './support/smtp-client'
 import { said } from './support/tries'
 
 const limits = [
@@ -112,12 +113,24 @@ describe('errors per connection', () => {
         codes(replies).every((code) => code >= 500),
         codes(replies).join(),
       )
-      // What came in the same packet is still answered, before or after.
       client.raw(`${line}\r\nNOOP\r\n`)
-      const rest = await each(4, () => client.reply())
-      const last = rest.find(({ code }) => code === 421)
-      assert.match(last?.text ?? '', /^4\.7\.0 Too many errors on this connection \(4\) \(id /)
-      assert.equal(rest.at(-1)?.code, 0)
+      const [fifth, last, end] = await each(3, () => client.reply())
+      assert.ok(fifth!.code >= 500, fifth?.text)
+      assert.equal(last?.code, 421)
+      assert.match(last?.text ?? '', /^4\.7\.0 Too many errors on this connection \(4\) \(id [0-9A-F]{8}\)$/)
+      assert.equal(end?.code, 0, 'the NOOP is not read')
+    })
+  }
+
+  for (const greeting of ['EHLO c.test', 'HELO c.test', '']) {
+    test(`end it after four of 5,000 bad commands in one write, after "${greeting}"`, async () => {
+      const client = await SmtpClient.connect({ port: haraka.port, from: '127.1.6.2' })
+      if (greeting) assert.equal((await client.command(greeting)).code, 250)
+      for (let packet = 0; packet < 3; packet++) client.raw('NONSENSE\r\n'.repeat(5000))
+      const replies: number[] = []
+      for (let reply = await client.reply(); reply.code; reply = await client.reply())
+        replies.push(reply.code)
+      assert.deepEqual(replies, [500, 500, 500, 500, 500, 421])
     })
   }
 })

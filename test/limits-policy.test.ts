@@ -13,7 +13,6 @@ import { type Plan, stepOf } from '../plugins/limits/policy/plan'
 import {
   anotherRecipient,
   blocked,
-  blocksOf,
   judge,
   type LimitVerdict,
   tooManyErrors,
@@ -381,12 +380,11 @@ test('Concurrent connections are refused without a time, and block where the sec
   assert.equal(await server.reply(connect('1')), 'ok')
   const plan = connect('2')
   const answer = await server.step('check', plan)
-  const { refusal } = judge(server.config, plan, answer)
+  const { refusal, blocks } = judge(server.config, plan, answer)
   assert.equal(
     refusal && said(withRetryAfter(refusal)),
     '421 4.7.0 Too many concurrent connections from 203.0.113.0/24 (1 at once) (closing)',
   )
-  const blocks = blocksOf(plan, answer)
   assert.equal(blocks.length, 1)
   const { now } = server
   for (const { ms, ...block } of blocks)

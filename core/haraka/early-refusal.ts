@@ -36,22 +36,44 @@ export interface Remembered {
   reply(left: number): Decision
 }
 
+/** The two ends of a connection, as its socket has them. */
+interface Ends {
+  remoteAddress?: string | undefined
+  localAddress?: string | undefined
+  localPort?: number | undefined
+}
+
+/**
+ * A client is told by both ends: at another address or port of ours it may be exempt ([listener]), and there may be other
+ * listeners, for users.
+ */
+const nameOf = ({ remoteAddress, localAddress, localPort }: Ends): string =>
+  `${remoteAddress} ${localAddress} ${localPort}`
+
+/** True where both are the same address, whichever way it is written. */
+function isAddress(text: string | undefined, ip: string): boolean {
+  const address = text === undefined ? undefined : parseIp(text)
+  return address !== undefined && formatIp(address) === ip
+}
+
 export class EarlyRefusal {
-  /** By the address of the socket; the oldest are dropped first. */
+  /** By both ends of the socket; the oldest are dropped first. */
   #recent = new Map<string, RecentRefusal>()
 
   /** `now`: ms of a monotonic clock. */
   constructor(private readonly now: () => number = () => performance.now()) {}
 
-  /** Not behind a PROXY or after XCLIENT, where the socket's address is not the client's. */
-  remember(plugin: Plugin, { client, remote, proxy }: Connection, { spoken, wait, reply }: Remembered): void {
-    const address = client.remoteAddress
-    const ip = address === undefined ? undefined : parseIp(address)
-    if (address === undefined || !ip || formatIp(ip) !== remote.ip) return
-    if (proxy.allowed || wait < SHORTEST) return
+  /** Not behind a PROXY or after XCLIENT, where the ends of the socket are not those that were judged. */
+  remember(plugin: Plugin, connection: Connection, { spoken, wait, reply }: Remembered): void {
+    const { client, remote, local, proxy } = connection
+    const isDirect =
+      isAddress(client.remoteAddress, remote.ip) &&
+      isAddress(client.localAddress, local.ip) &&
+      client.localPort === local.port
+    if (!isDirect || proxy.allowed || wait < SHORTEST) return
     const now = this.now()
     if (this.#recent.size >= CAPACITY) this.#recent.delete(this.#recent.keys().next().value ?? '')
-    this.#recent.set(address, {
+    this.#recent.set(nameOf(client), {
       plugin,
       until: now + Math.min(wait, REMEMBERED_FOR),
       back: now + wait,
@@ -77,12 +99,12 @@ export class EarlyRefusal {
 
   #refuses(socket: Socket): boolean {
     if (this.#recent.size === 0) return false
-    const address = socket.remoteAddress ?? ''
-    const known = this.#recent.get(address)
+    const name = nameOf(socket)
+    const known = this.#recent.get(name)
     if (!known) return false
     const now = this.now()
     if (known.until <= now) {
-      this.#recent.delete(address)
+      this.#recent.delete(name)
       return false
     }
     const { code, status, text } = known.reply(known.back - now)

@@ -110,10 +110,11 @@ export interface Connection {
   errors: number
   rcpt_count: { accept: number; tempfail: number; reject: number }
   proxy: { allowed: boolean }
-  client: { remoteAddress?: string; setTimeout?(ms: number): void }
+  client: { remoteAddress?: string; localAddress?: string; localPort?: number; setTimeout?(ms: number): void }
   /** Adds to the Authentication-Results of the mail that follows. */
   auth_results(message: string): void
   respond(code: number, message: unknown, done?: () => void): void
+  process_line(line: Buffer): void
   reset_transaction(done?: () => void): void
   disconnect(): void
   loginfo: Log

@@ -148,6 +148,7 @@ export class Limiter {
     const known = this.#refusals.find(step)
     if (known.length) {
       return {
+        op: 'check',
         allowed: false,
         refusals: known,
         states: [],
@@ -235,6 +236,7 @@ export class Limiter {
 }
 
 const EMPTY: CheckResult = {
+  op: 'check',
   allowed: true,
   refusals: [],
   states: [],

@@ -23,7 +23,9 @@ export type Refusal =
   | (Refused & { kind: 'concurrency'; lease: Lease; used: number })
   | (Refused & { kind: 'block'; block: Block })
 
+/** What the limiter answers: a store's answer, or a refusal from memory. */
 export interface CheckResult {
+  op: Step['op']
   allowed: boolean
   /** Empty if allowed. A block comes first, then the rest, the longest wait first. */
   refusals: Refusal[]
@@ -69,6 +71,7 @@ function refusalsOf(step: Step, { states, slots, blocks, at }: Answer): Refusal[
 export function resultOf(step: Step, answer: Answer): CheckResult {
   const { allowed, at, states, slots, source } = answer
   return {
+    op: step.op,
     allowed,
     refusals: allowed ? [] : refusalsOf(step, answer),
     states,

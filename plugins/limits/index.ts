@@ -1,5 +1,6 @@
 // relay-guard/limits: how much a client may do. See docs/limits.md.
 import { forgetRefused } from '../../core/haraka/early-refusal'
+import { watchErrors } from '../../core/haraka/error-count'
 import type { Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
@@ -7,7 +8,7 @@ import { registry } from '../../core/registry'
 import { services } from '../../core/services'
 import { counted } from '../../core/start-line'
 import { readLimits } from './config'
-import { watchErrors } from './hooks/errors'
+import { judgeErrors } from './hooks/errors'
 import { runtime } from './hooks/runtime'
 import { sessionOf } from './hooks/session'
 
@@ -28,8 +29,8 @@ export function register(this: Plugin): void {
   })
   registry.loginOutcome = (connection, outcome) => sessionOf(connection).login?.settle(outcome)
   registry.isKnownNetwork = (connection) => sessionOf(connection).login?.known ?? false
-  watchErrors(this)
   registry.inForce.limits = () => counted(runtime.limits.value.limits.size, 'limit')
+  watchErrors(this, judgeErrors)
   registerHooks(this)
 }
 

@@ -28,7 +28,7 @@ export const connectionAssumptions: Assumption[] = [
     'connection.js',
     'Connection.prototype',
     prototype,
-    'auth_results respond reset_transaction disconnect loginfo lognotice logwarn logerror logcrit',
+    'auth_results respond process_line reset_transaction disconnect loginfo lognotice logwarn logerror logcrit',
   ),
   ...hooks,
   ...values('connection.js', 'a Connection', tryConnection, {

@@ -6,7 +6,7 @@ import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
 import { services } from '../../../core/services'
 import { type Plan, stepOf } from '../policy/plan'
-import { type LimitVerdict, withRetryAfter } from '../policy/verdict'
+import { type BlockOrder, type LimitVerdict, withRetryAfter } from '../policy/verdict'
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
 export async function ask(op: 'check' | 'dry-run' | 'charge', plan: Plan): Promise<CheckResult | undefined> {
@@ -25,12 +25,13 @@ export function refuse(
   plugin: Plugin,
   next: Next,
   connection: Connection,
-  { refusal, shadows }: LimitVerdict,
+  { refusal, blocks, shadows }: LimitVerdict,
   about: Record<string, string> = {},
   remembered = false,
 ): boolean {
   for (const shadow of shadows) record(plugin, connection, shadow, about)
   if (!refusal) return false
+  setBlocks(blocks)
   const decision = withRetryAfter(refusal)
   const more = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
   const again = remembered ? { ...decision, again: true } : decision
@@ -40,4 +41,9 @@ export function refuse(
     rememberRefused(plugin, connection, { spoken, wait: refusal.wait, reply })
   }
   return true
+}
+
+/** Nobody waits for it: where it fails, the next refusal sets it. */
+export function setBlocks(blocks: BlockOrder[]): void {
+  for (const { ms, reason, ...key } of blocks) services.limiter?.block(key, ms, reason).catch(() => undefined)
 }

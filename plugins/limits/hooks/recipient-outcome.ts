@@ -4,11 +4,11 @@
 import type { Decision } from '../../../core/decision'
 import { partyOf } from '../../../core/haraka/party-of'
 import type { Connection } from '../../../core/haraka/types'
-import type { CheckResult as Said } from '../../../core/limiter'
+import type { CheckResult } from '../../../core/limiter'
 import { services } from '../../../core/services'
 import { type Count, type Plan, refusing } from '../policy/plan'
 import { overNow, withRetryAfter } from '../policy/verdict'
-import { ask } from './check'
+import { ask, setBlocks } from './check'
 import { runtime } from './runtime'
 import { sessionOf } from './session'
 
@@ -28,19 +28,20 @@ export const withLook = (plan: Plan, connection: Connection): Plan => ({
 })
 
 /** Reads the answer to a look, and shuts the client out where there is no room left. */
-export function shutOut(connection: Connection, plan: Plan, said: Said): void {
-  const over = overNow({ ...plan, event: 'recipient' }, said)
-  if (!over) return
-  const session = sessionOf(connection)
+export function shutOut(connection: Connection, plan: Plan, result: CheckResult): void {
+  const { refusal, blocks } = overNow({ ...plan, event: 'recipient' }, result)
+  if (!refusal) return
   const now = performance.now()
-  session.shut = { refusal: over, since: now, until: now + Math.min(over.wait || SHUT, SHUT) }
+  const until = now + Math.min(refusal.wait || SHUT, SHUT)
+  sessionOf(connection).shut = { refusal, blocks, since: now, until }
 }
 
-/** Why this client gets no recipient now. */
+/** Why this client gets no recipient now. The first time it blocks whom the section blocks. */
 export function shutFor(connection: Connection): Decision | undefined {
   const { shut } = sessionOf(connection)
   const now = performance.now()
   if (!shut || now >= shut.until) return undefined
+  setBlocks(shut.blocks.splice(0))
   return withRetryAfter(shut.refusal, Math.max(shut.refusal.wait - (now - shut.since), 1))
 }
 

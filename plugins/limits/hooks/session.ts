@@ -2,7 +2,7 @@
 
 import type { Connection } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
-import type { Refusal } from '../policy/verdict'
+import type { BlockOrder, Refusal } from '../policy/verdict'
 import type { PendingLogin } from './pending-logins'
 
 export interface Session {
@@ -25,7 +25,7 @@ export interface Session {
   refused: number
   refusedByLimit: number
   /** Too many recipients were refused: so are all others until then (ms of the monotonic clock), without asking. */
-  shut?: { refusal: Refusal; since: number; until: number }
+  shut?: { refusal: Refusal; blocks: BlockOrder[]; since: number; until: number }
 }
 
 const sessions = new WeakMap<Connection, Session>()

@@ -1,7 +1,7 @@
 // What a limiter's answer means, and how it is said (RFC 5321 4.2, RFC 3463).
 
 import type { Decision, Rule } from '../../../core/decision'
-import type { Refusal as Refused, CheckResult as Said } from '../../../core/limiter'
+import type { CheckResult, Refusal as Refused } from '../../../core/limiter'
 import {
   type Block,
   blockReason,
@@ -23,8 +23,16 @@ export interface Refusal {
   subject: string
 }
 
+/** A block to be set, `ms` long. The store itself sets those of rates that it refuses a check by. */
+export interface BlockOrder extends CounterKey {
+  ms: number
+  reason: string
+}
+
 export interface LimitVerdict {
   refusal?: Refusal
+  /** Whom this refusal blocks. */
+  blocks: BlockOrder[]
   /** What would have been refused if it were not for `action = shadow`: to be recorded, with code 250. */
   shadows: Decision[]
   /** Of a login: the user is known where he comes from now. */
@@ -46,8 +54,8 @@ const TOO_MANY_AT_ONCE: Reply = { code: 452, status: '4.5.3' }
 const NO_ROOM: Reply = { code: 452, status: '4.3.1' }
 const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 
-/** Reads what the limiter said to a check or a peek. */
-export function judge(config: LimitsConfig, plan: Plan, said: Said): LimitVerdict {
+/** Reads the limiter's answer to a check or a dry run. */
+export function judge(config: LimitsConfig, plan: Plan, said: CheckResult): LimitVerdict {
   const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.states[at]?.used ?? 0) > 0)
   // A message may have tens of thousands of recipient domains, all of them over.
   const countOf = new Map(said.refusals.length ? plan.counts.map((count) => [count.charge, count]) : [])
@@ -55,11 +63,13 @@ export function judge(config: LimitsConfig, plan: Plan, said: Said): LimitVerdic
     const count = refused.kind === 'rate' ? countOf.get(refused.charge) : undefined
     return refusalOf(config, plan, refused, count, known) ?? []
   })
-  const refusal = refusals.reduce<Refusal | undefined>(
-    (a, b) => (a && weight(a) >= weight(b) ? a : b),
-    undefined,
-  )
-  return { ...(refusal && { refusal }), shadows: shadowsOf(plan, said, known), known }
+  const refusal = heaviest(refusals)
+  return {
+    ...(refusal && { refusal }),
+    blocks: blocksOf(plan, said, known),
+    shadows: shadowsOf(plan, said, known),
+    known,
+  }
 }
 
 const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'elsewhere' : 'known')
@@ -87,7 +97,7 @@ function refusalOf(
 
 const isSame = (a: CounterKey, b: CounterKey): boolean => a.scope === b.scope && a.subject === b.subject
 
-function shadowsOf(plan: Plan, { states, slots }: Said, known: boolean): Decision[] {
+function shadowsOf(plan: Plan, { states, slots }: CheckResult, known: boolean): Decision[] {
   const rates = plan.counts.flatMap(({ charge, reason, when }, at) => {
     const state = states[at]
     const over = reason?.limit.action === 'shadow' && state?.refused && !isOther(when, known)
@@ -100,17 +110,43 @@ function shadowsOf(plan: Plan, { states, slots }: Said, known: boolean): Decisio
   return [...rates, ...connections]
 }
 
-/** What is over its limit now, after something was counted without refusing. */
-export function overNow({ event, counts }: Plan, { states }: Said): Refusal | undefined {
-  for (const [at, { charge, reason }] of counts.entries()) {
+/** What is over its limit now, after something was counted without refusing, and whom that blocks. */
+export function overNow(plan: Plan, { states }: CheckResult): Pick<LimitVerdict, 'refusal' | 'blocks'> {
+  const over = plan.counts.flatMap(({ charge, reason }, at) => {
     const state = states[at]
-    if (reason && reason.limit.action !== 'shadow' && state?.refused)
-      return overRate(event, charge, reason, state)
-  }
-  return undefined
+    const isOver = reason && reason.limit.action !== 'shadow' && state?.refused
+    return isOver ? [{ charge, refusal: overRate(plan.event, charge, reason, state) }] : []
+  })
+  const refusal = heaviest(over.map(({ refusal }) => refusal))
+  return { ...(refusal && { refusal }), blocks: over.flatMap(({ charge }) => blockOf(charge, charge.block)) }
+}
+
+const blockOf = ({ scope, subject, what }: CounterKey & { what: string }, ms = 0): BlockOrder[] =>
+  ms > 0 ? [{ scope, subject, ms, reason: blockReason(what) }] : []
+
+/**
+ * Concurrent connections are no rate, and a dry run writes nothing: those who are over are blocked by us. Not who has no
+ * room only because others are still trying to log in; and a refusal from memory has set its block before.
+ */
+function blocksOf(plan: Plan, { op, source, refusals }: CheckResult, known: boolean): BlockOrder[] {
+  if (source === 'remembered' || refusals.some(({ kind }) => kind === 'block')) return []
+  return refusals.flatMap((refused) => {
+    if (refused.kind === 'concurrency') {
+      const slot = plan.slots.find(({ lease }) => isSame(lease, refused))
+      return slot ? blockOf({ ...slot.lease, what: slot.reason.limit.what }, slot.reason.limit.block) : []
+    }
+    if (refused.kind !== 'rate' || op !== 'dry-run') return []
+    const { charge, state } = refused
+    const when = plan.counts.find((count) => count.charge === charge)?.when
+    const isOver = state.used + charge.cost > state.limit
+    return isOver && !isOther(when, known) ? blockOf(charge, charge.block) : []
+  })
 }
 
 /** Refused for good beats refused for long, and that refused for a while: what the client has to know. */
+const heaviest = (refusals: Refusal[]): Refusal | undefined =>
+  refusals.reduce<Refusal | undefined>((a, b) => (a && weight(a) >= weight(b) ? a : b), undefined)
+
 const weight = ({ decision, wait }: Refusal): number => (decision.code >= 500 ? Infinity : wait)
 
 /** The decision with the time that is left. */
@@ -192,21 +228,6 @@ export function blocked(config: LimitsConfig, event: Event, block: Block, left: 
     rule,
   }
   return { decision, wait: left, subject: block.subject }
-}
-
-/** Whom concurrent connections block, and for how long, ms; those that rates block are blocked by the store. */
-export function blocksOf(
-  { slots }: Plan,
-  { refusals }: Said,
-): (CounterKey & { ms: number; reason: string })[] {
-  if (refusals.some(({ kind }) => kind === 'block')) return []
-  return slots.flatMap(({ lease, reason: { limit } }) => {
-    const over = refusals.some((refused) => refused.kind === 'concurrency' && isSame(lease, refused))
-    const { scope, subject } = lease
-    return over && limit.block > 0
-      ? [{ scope, subject, ms: limit.block, reason: blockReason(limit.what) }]
-      : []
-  })
 }
 
 /** Recipients of one message: `accepted` so far, before the next one. Nothing is kept in a store. */
