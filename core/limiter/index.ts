@@ -191,6 +191,7 @@ export class Limiter {
   /** Refuses everything of a subject for `ms`. Other processes know within 5 s. */
   async block({ scope, subject }: CounterKey, ms: number, reason: string, by = this.node): Promise<void> {
     const since = Date.now()
+    this.#refusals.forget({ scope, subject })
     await this.#store.block({ scope, subject, reason, since, until: since + ms, by })
   }
 

@@ -29,10 +29,11 @@ export class Refusals {
 
   constructor(private readonly clock: () => number = () => performance.now()) {}
 
+  /** One that has set a block is not remembered: the store's next answer is that block. */
   remember(refusals: Refusal[]): void {
     const now = this.clock()
     for (const refusal of refusals) {
-      if (refusal.kind === 'rate' && refusal.charge.brief) continue
+      if (refusal.kind === 'rate' && (refusal.charge.brief || refusal.charge.block)) continue
       const { retryAfter } = refusal
       const until = now + Math.min(retryAfter, LONGEST)
       this.#lru.set(nameOf(refusal), { refusal, back: now + retryAfter, until }, now)
@@ -57,9 +58,10 @@ export class Refusals {
     this.#lru.delete(keys.concurrent(scope, subject))
   }
 
-  /** For `unblock` and `reset`: all of a subject. */
+  /** For `block`, `unblock` and `reset`: all of a counter key. */
   forget({ scope, subject }: CounterKey): void {
     this.#lru.delete(keys.block(scope, subject))
+    this.#lru.delete(keys.concurrent(scope, subject))
     const prefix = keys.rate(scope, subject, '')
     for (const name of this.#lru.keys()) if (name.startsWith(prefix)) this.#lru.delete(name)
   }
