@@ -1,7 +1,7 @@
 // Which plugin a line of config/plugins is to Haraka: asked of Haraka's own plugins.js.
 import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { delimiter, dirname, join } from 'node:path'
+import { delimiter, dirname, join, resolve } from 'node:path'
 import { nearest } from '../core/ini/nearest'
 import { packageDir } from '../core/paths'
 
@@ -16,7 +16,7 @@ const NAMES = ['Haraka', 'haraka']
 
 /** Haraka's own directory: beside its configuration, on PATH, or beside this package; undefined where it is nowhere. */
 export function findHaraka(dir: string, path = process.env['PATH'] ?? ''): string | undefined {
-  const local = NAMES.map((name) => join(dir, 'node_modules', name))
+  const local = NAMES.map((name) => resolve(dir, 'node_modules', name))
   const onPath = path.split(delimiter).flatMap((folder) => {
     const script = join(folder, 'haraka')
     return folder !== '' && existsSync(script) ? [dirname(dirname(realpathSync(script)))] : []

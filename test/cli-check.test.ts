@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { unresolvedLines } from '../cli/haraka-plugins'
 import { HarakaDir, inShell, relayGuard } from './support/command'
+import { harakaHome } from './support/install'
 import { deadPort, startSink } from './support/sink'
 
 let haraka: HarakaDir
@@ -225,6 +226,19 @@ describe('relay-guard check', () => {
       `config/plugins relay-guard/domains # ours: ${nothing}; a comment must stand on a line of its own`,
       `config/plugins nothing-that-anybody-has: ${nothing}`,
     ])
+  })
+
+  it('asks the Haraka in the directory that it is called in', async () => {
+    const link = join(dir, 'node_modules', 'Haraka')
+    symlinkSync(harakaHome, link)
+    try {
+      plugins('tsl')
+      const { status, out } = await relayGuard(['check'], '', dir)
+      assert.equal(status, 1)
+      assert.match(out, /^error: config\/plugins tsl: .*did you mean tls\?$/m)
+    } finally {
+      rmSync(link)
+    }
   })
 
   it('says once that it finds no Haraka to ask', () => {

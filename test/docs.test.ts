@@ -50,6 +50,18 @@ describe('links', () => {
   }
 })
 
+describe('files of this repository', () => {
+  for (const page of pages) {
+    it(`that ${page} names are there`, () => {
+      const named =
+        /`((?:core|plugins|cli|test|demo|bench|scripts|examples|config\/relay-guard)\/[\w./-]+\.\w+)`/g
+      const paths = [...textOf(page).matchAll(named)].map(([, path = '']) => path)
+      const missing = paths.filter((path) => !path.includes('NAME') && !existsSync(join(root, path)))
+      assert.deepEqual(missing, [])
+    })
+  }
+})
+
 const world = { ownListener: () => false, hostName: 'mx.example' }
 const READERS: [file: string, read: (reading: Reading) => unknown][] = [
   ['acl.ini', (reading) => runAtOnce(readAcl(reading))],
