@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { Redis } from 'ioredis'
 import type { DecisionRecord } from '../core/decision'
-import { Journal } from '../core/journal'
+import { type Clock, Journal } from '../core/journal'
 import type { RedisSettings } from '../core/redis/endpoint'
 import { noRedis, RedisServer, startCluster, until } from './support/redis'
 
@@ -44,13 +44,21 @@ const fieldsOf = ([, fields]: [string, string[]]) =>
 let lines: string[] = []
 const open: Journal[] = []
 
-function openJournal(settings: RedisSettings, stream = { accepted: false, length: 1000 }): Journal {
+/** Nothing is written but what a test flushes. */
+const standing: Clock = { now: () => 0, every: () => () => {} }
+
+function openJournal(
+  settings: RedisSettings,
+  stream = { accepted: false, length: 1000 },
+  clock?: Clock,
+): Journal {
   const state = { version: '1.2.3', store: 'redis', connections: 7, configuration: 'abc' } as const
   const journal = new Journal({
     settings,
     stream: () => stream,
     state: () => state,
     log: (line) => lines.push(line),
+    ...(clock && { clock }),
   })
   open.push(journal)
   return journal
@@ -75,7 +83,7 @@ describe('with a Redis that answers', () => {
   })
 
   const written = async (stream?: { accepted: boolean; length: number }) => {
-    const journal = openJournal(server.settings, stream)
+    const journal = openJournal(server.settings, stream, standing)
     await until(async () => {
       await journal.flush()
       return (await client.exists(NODE_KEY)) === 1
@@ -247,26 +255,6 @@ describe('with a Redis that goes away', () => {
     assert.deepEqual((entries as [string, string[]][]).at(-1)?.[1].slice(-2), ['left_out', '1000'])
     assert.equal(await server.run('EXISTS', NODE_KEY), 1)
     assert.deepEqual(lines, [])
-  })
-
-  test('while it hangs nothing waits, and afterwards nothing is counted twice', async () => {
-    const journal = openJournal(server.settings)
-    await until(async () => (await server.run('EXISTS', NODE_KEY)) === 1)
-    server.hang()
-    let said = 0
-    const began = performance.now()
-    while (performance.now() - began < 4500) {
-      journal.note(denial)
-      said++
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
-    server.goOn()
-    journal.note({ ...denial, outcome: 'last' })
-    await until(async () => (await server.run('HGET', STATS, 'last')) === '1')
-    const counted = Number(await server.run('HGET', STATS, 'recipient.relay-denied'))
-    // A batch that was in flight may be lost.
-    assert.ok(counted <= said && counted >= said / 4, `${counted} of ${said}`)
-    assert.ok(lines.length <= 1)
   })
 
   test('minutes of a flood of new addresses take no memory, and a decision little time', async () => {
