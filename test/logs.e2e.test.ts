@@ -132,6 +132,14 @@ describe('docs/logs.md', () => {
     })
   }
 
+  it('shows the line of the start', () => {
+    const shape = (line: string) => line.replaceAll(/\d+/g, 'N').replaceAll(/(domain|user|limit)s?\b/g, '$1')
+    const page = readFileSync(join(root, 'docs', 'logs.md'), 'utf8')
+    const shown = /`(relay-guard \d[^`]*)`/.exec(page)?.[1] ?? ''
+    const said = /relay-guard \d\S* on .*/.exec(logs['default'] ?? '')?.[0] ?? ''
+    assert.equal(shape(shown), shape(said))
+  })
+
   it('and the other pages show lines as they are logged', () => {
     const shape = (line: string) =>
       line
