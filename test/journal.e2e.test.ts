@@ -1,28 +1,10 @@
 // What a Haraka decides, and who is running, can be read in Redis, whichever of its lines of ours are loaded.
 import assert from 'node:assert/strict'
-import { describe, type TestContext, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { Redis } from 'ioredis'
-import { freePort, type Haraka, type HarakaOptions, startHaraka } from './support/haraka'
-import { redisIni } from './support/limits'
-import { RedisServer, until } from './support/redis'
+import { begin, today, told } from './support/journal'
+import { until } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
-
-/** Whatever fails, and when, both end with the test. */
-async function begin(t: TestContext, options: HarakaOptions, ...args: string[]) {
-  const redis = await RedisServer.start(...args)
-  t.after(() => redis.stop())
-  const files = { 'relay-guard/redis.ini': redisIni(redis, 'prefix = mx:\n'), ...options.files }
-  const haraka = await startHaraka({ ...options, files })
-  t.after(() => haraka.stop())
-  const run = async (command: string, ...rest: (string | number)[]) => redis.run(command, ...rest)
-  return { redis, haraka, run }
-}
-
-const today = () => new Date().toISOString().slice(0, 10)
-const told = (haraka: Haraka, what: RegExp): string[] =>
-  [...haraka.output().matchAll(/redis: (?:up|down|back)[^\n]*/g)]
-    .map(([line]) => line)
-    .filter((line) => what.test(line))
 
 test('decisions of acl, auth and domains reach Redis, with the id and the rule of the reply', async (t) => {
   const { haraka, redis } = await begin(t, {
@@ -90,13 +72,17 @@ const alone: {
   },
 ]
 
+/** 127.0.0.6 speaks PROXY; a connection.ini without the other sections is none for Haraka. */
+const proxied =
+  '[haproxy]\nenabled=true\nhosts[]=127.0.0.6\n[max]\nbytes=1000000\nline_length=512\ndata_line_length=992\nmime_parts=1000\n[headers]\nmax_lines=1000\nmax_received=100\n[message]\nhelo=hi\nclose=bye\n[uuid]\nbanner_chars=6\n'
+
 // Together: the node's key is written each 10 s.
 describe('whichever line is loaded alone', { concurrency: 4 }, () => {
   for (const { line, files, say, outcome, inForce } of alone)
     test(`${line} alone: statistics, log and node key are written, and each connection is counted once`, async (t) => {
       const { haraka, run, redis } = await begin(t, {
         plugins: ['xclient', `relay-guard/${line}`],
-        files: { 'xclient.hosts': '127.0.0.5\n', ...files },
+        files: { 'xclient.hosts': '127.0.0.5\n', 'connection.ini': proxied, ...files },
       })
       // Who runs where, and what is in force.
       const first = await haraka.waitForLog(/relay-guard \d/)
@@ -106,18 +92,23 @@ describe('whichever line is loaded alone', { concurrency: 4 }, () => {
           `relay-guard \\S+ on Haraka \\d\\S*, Node \\d\\S*: ${inForce}, Redis 127\\.0\\.0\\.1:${redis.port}$`,
         ),
       )
-      const open = await Promise.all(
-        ['127.0.0.5', '127.0.0.66', '127.0.0.7'].map((from) =>
+      const open = await Promise.all([
+        ...['127.0.0.5', '127.0.0.66', '127.0.0.7'].map((from) =>
           SmtpClient.connect({ port: haraka.port, from }),
         ),
-      )
+        SmtpClient.connect({
+          port: haraka.port,
+          from: '127.0.0.6',
+          first: 'PROXY TCP4 198.51.100.9 127.0.0.1 4000 25\r\n',
+        }),
+      ])
       t.after(() => {
         for (const client of open) client.destroy()
       })
-      const [proxied, , stranger] = open as [SmtpClient, SmtpClient, SmtpClient]
-      await proxied.ehlo()
+      const [proxy, , stranger] = open as [SmtpClient, SmtpClient, SmtpClient]
+      await proxy.ehlo()
       for (const address of ['198.51.100.1', '198.51.100.2'])
-        await proxied.command(`XCLIENT ADDR=${address} NAME=x.example`)
+        await proxy.command(`XCLIENT ADDR=${address} NAME=x.example`)
       await stranger.ehlo()
       for (const command of say) await stranger.command(command)
       await until(async () => {
@@ -129,7 +120,7 @@ describe('whichever line is loaded alone', { concurrency: 4 }, () => {
         const [key = ''] = (await run('KEYS', 'mx:node:*')) as string[]
         return run('HGET', key, 'connections')
       }
-      const expected = line === 'acl' ? '2' : '3'
+      const expected = line === 'acl' ? '3' : '4'
       await run('DEL', ...((await run('KEYS', 'mx:node:*')) as string[]))
       await until(
         async () => (await count()) === expected,
@@ -177,64 +168,3 @@ test('after a wrong password is mended, counting goes on, and says so', async (t
   assert.ok(!haraka.output().includes('secret'))
   assert.equal(told(haraka, /./).length, 3)
 })
-
-test('redis.ini is reloaded under open connections: the limit of connections holds, in the new place, too', async (t) => {
-  const { haraka, redis, run } = await begin(t, {
-    plugins: ['relay-guard/limits'],
-    files: { 'relay-guard/limits.ini': '[concurrent connections per ip]\nlimit = 3\n' },
-  })
-  const open = await Promise.all(
-    [1, 2, 3].map(() => SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })),
-  )
-  t.after(() => {
-    for (const client of open) client.destroy()
-  })
-  for (const client of open) assert.equal((await client.ehlo()).code, 250)
-  const isRefused = async () => {
-    const client = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
-    client.destroy()
-    assert.equal(client.greeting.code, 421)
-  }
-  const key = 'concurrent:{ip:127.0.0.7}'
-  const reload = async (text: string, count: number) => {
-    haraka.write('relay-guard/redis.ini', text)
-    await until(() => (haraka.output().match(/redis\.ini was read again/g)?.length ?? 0) === count, 20_000)
-    await isRefused()
-  }
-  await isRefused()
-  await reload(redisIni(redis, 'prefix = mx:\n[log]\nlength = 500\n'), 1)
-  assert.equal(await run('ZCARD', `mx:${key}`), 3)
-  await reload(redisIni(redis, 'prefix = other:\n'), 2)
-  await until(
-    async () => (await run('ZCARD', `other:${key}`)) === 3 && (await run('ZCARD', `mx:${key}`)) === 0,
-  )
-  await isRefused()
-  assert.equal(told(haraka, /up/).length, 2)
-})
-
-for (const nodes of [0, 1, 2])
-  test(`stopped with nodes = ${nodes}, leases are given back and the last statistics are written`, async (t) => {
-    const listen = `127.0.0.1:${await freePort()}`
-    const { haraka, run } = await begin(t, {
-      plugins: ['relay-guard/acl', 'relay-guard/limits'],
-      nodes,
-      listen,
-      files: {
-        'smtp.ini': `listen=${listen}\nnodes=${nodes}\ngraceful_shutdown=true\n`,
-        'relay-guard/acl.ini': '[reject]\n127.0.0.66\n',
-        'relay-guard/limits.ini': '[concurrent connections per ip]\nlimit = 3\n',
-      },
-    })
-    await until(() => told(haraka, /up/).length === Math.max(1, nodes), 10_000, 'one line a worker')
-    const client = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
-    t.after(() => client.destroy())
-    await client.ehlo()
-    assert.equal(await run('ZCARD', 'mx:concurrent:{ip:127.0.0.7}'), 1)
-    const rejected = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.66' })
-    rejected.destroy()
-    haraka.kill('SIGINT')
-    await until(async () => (await run('HGET', `mx:stats:${today()}`, 'connection.rejected')) === '1')
-    await until(async () => (await run('ZCARD', 'mx:concurrent:{ip:127.0.0.7}')) === 0, 5000, 'giving back')
-    client.destroy()
-    assert.deepEqual(haraka.failures(), [])
-  })

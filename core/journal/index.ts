@@ -54,6 +54,7 @@ const realClock: Clock = {
   },
 }
 
+/** What the journal needs of the process around it. */
 export interface JournalOptions {
   settings: RedisSettings
   /** What the stream holds; asked each time, so that a reload counts at once. */

@@ -37,6 +37,7 @@ interface InRedis {
   forget(): void
 }
 
+/** One a process: asks the store in use, holds the leases of open connections, and remembers refusals. */
 export class Limiter {
   readonly node: string
   /** Where is counted now. */

@@ -30,6 +30,7 @@ const ENDPOINT = ['host', 'port', 'path', 'username', 'password', 'database', 'u
 /** A hook of ours may wait so long, in ms; Haraka gives up a plugin after 30 s. */
 const LONGEST_WAIT = 5000
 
+/** redis.ini [log]. */
 export interface LogSettings {
   /** Acceptances in the stream too. */
   accepted: boolean
@@ -37,6 +38,7 @@ export interface LogSettings {
   length: number
 }
 
+/** All of redis.ini. */
 export interface RedisConfig extends RedisSettings {
   log: LogSettings
 }

@@ -3,6 +3,7 @@
 import { Cluster, Redis } from 'ioredis'
 import type { RedisSettings } from './endpoint'
 
+/** A connection as ioredis keeps it: to one server, by itself or by its sentinels, or to the nodes of a Cluster. */
 export type Client = Redis | Cluster
 
 /** Between two tries to connect, in ms: the way back to Redis may take 2 s. */
@@ -65,7 +66,7 @@ function connect(settings: RedisSettings): Client {
   })
 }
 
-/** A command that comes so long after the one before, ms, has nobody to wait for. */
+/** A command that comes this long (ms) after the one before is sent at once: it has nobody to wait for. */
 const ALONE = 1
 const lastWrite = new WeakMap<Client, number>()
 const gathering = new WeakSet<Redis>()

@@ -5,6 +5,7 @@ import { parseHostPort } from '../net/host-port'
 import { ValueError } from '../text'
 import { parseRedisUrl } from './url'
 
+/** Where a server listens. */
 export interface Host {
   host: string
   port: number
@@ -34,6 +35,7 @@ export interface SentinelAccess {
   tls?: TlsOptions
 }
 
+/** Where is counted and written, and how long that may take. */
 export interface RedisSettings {
   /** False: counters in memory only. */
   enabled: boolean
@@ -58,8 +60,8 @@ const textOf = (value: unknown): string | undefined =>
 /** A boolean in the words that Haraka knows. */
 const isTrue = (value: unknown): boolean => /^(?:true|yes|ok|enabled|on|1)$/i.test(String(value))
 
-export const NO_PORT = 'is not a port, allowed: 1 to 65535'
-export const NO_DATABASE = 'is not the number of a database, allowed: 0 and above'
+const NO_PORT = 'is not a port, allowed: 1 to 65535'
+const NO_DATABASE = 'is not the number of a database, allowed: 0 and above'
 
 /** 1 to 65535. Throws ValueError. */
 export function parsePort(text: string): number {

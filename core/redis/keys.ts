@@ -34,6 +34,7 @@ const encoded = memo(encodeSubject)
 const tag = (scope: string, subject: string): string => `{${dashed(scope)}:${encoded(subject)}}`
 const day = (date: Date): string => date.toISOString().slice(0, 10)
 
+/** The names of all keys under one prefix. */
 export interface Keys {
   /** Hash: for each window (as `1h`) `1h.used`, `1h.limit`, `1h.parts`; `refused`, `last`. */
   rate(scope: string, subject: string, what: string): string

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Client, gatherWrites } from './connection'
 
+/** A Lua script, and the hash by which Redis knows it. */
 export interface Script {
   name: string
   source: string
