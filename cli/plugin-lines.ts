@@ -4,6 +4,10 @@ import { queueWarnings } from '../plugins/domains/other-queues'
 /** Lines of plugins that offer AUTH. */
 export const OTHER_AUTH = /^(auth\/|auth-)/
 
+/** Names under which Haraka still loads these two (`deprecated` in its plugins.js). */
+const RELAY = ['relay', 'relay_acl', 'relay_all', 'relay_force_routing']
+const LIMIT = ['limit', 'rate_limit', 'rcpt_to.max_count', 'max_unrecognized_commands']
+
 export interface Facts {
   /** A domain with `delivery = plugin`. */
   pluginDomains: boolean
@@ -17,14 +21,14 @@ export interface Facts {
 export function pluginWarnings(lines: string[], facts?: Facts): string[] {
   const has = (line: string) => lines.includes(line)
   const warnings: string[] = []
-  if (has('relay')) {
+  for (const line of RELAY.filter(has)) {
     warnings.push(
-      'config/plugins: relay decides the same as relay-guard/acl; [never] holds beside it, but take the line out',
+      `config/plugins: ${line} decides the same as relay-guard/acl; [never] holds beside it, but take the line out`,
     )
   }
-  if (has('limit') && has('relay-guard/limits')) {
+  for (const line of has('relay-guard/limits') ? LIMIT.filter(has) : []) {
     warnings.push(
-      'config/plugins: limit counts the same as relay-guard/limits, and stops mail when Redis stops; take the line out',
+      `config/plugins: ${line} counts the same as relay-guard/limits, and stops mail when Redis stops; take the line out`,
     )
   }
   if (!has('relay-guard/domains')) return warnings

@@ -83,6 +83,18 @@ describe('the warnings of relay-guard check', () => {
       files: { 'acl.ini': '[listener]\n192.0.2.10 = from 0.0.0.0/0\n' },
       warning: /^acl\.ini \[listener\] 192\.0\.2\.10: whoever can reach this address/,
     },
+    ...['relay', 'relay_acl', 'relay_all', 'relay_force_routing'].map((line) => ({
+      what: line,
+      lines: [...ours, line],
+      files: {},
+      warning: new RegExp(`^config/plugins: ${line} decides the same as relay-guard/acl`),
+    })),
+    ...['limit', 'rate_limit', 'rcpt_to.max_count', 'max_unrecognized_commands'].map((line) => ({
+      what: line,
+      lines: [...ours, line],
+      files: {},
+      warning: new RegExp(`^config/plugins: ${line} counts the same as relay-guard/limits`),
+    })),
     {
       what: 'rcpt_to.in_host_list',
       lines: [...ours, 'rcpt_to.in_host_list'],
