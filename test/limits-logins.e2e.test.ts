@@ -1,9 +1,18 @@
 // Failed logins at a real Haraka: what counts as one, for whom, and that nobody can lock out another with them.
 import assert from 'node:assert/strict'
-import { createHmac } from 'node:crypto'
+import { createHmac, scryptSync } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import type { Haraka } from './support/haraka'
-import { codes, each, guess, password, sessionFrom, startLimits, untilRedisCounts } from './support/limits'
+import {
+  codes,
+  each,
+  guess,
+  password,
+  redisIni,
+  sessionFrom,
+  startLimits,
+  untilRedisCounts,
+} from './support/limits'
 import { RedisServer, until } from './support/redis'
 import type { Reply, SmtpClient } from './support/smtp-client'
 import { said } from './support/tries'
@@ -45,6 +54,9 @@ exports.plain = function (next, connection, params) {
 exports.check_plain_passwd = (connection, user, password, done) =>
   user === 'away' ? done(false, { code: 454, message: '4.7.0 directory is away' }) : done(password === '${password}')
 `
+
+const withRedis = (store: string): Record<string, string> =>
+  store === 'Redis' ? { 'relay-guard/redis.ini': redisIni(redis) } : {}
 
 let redis: RedisServer
 let haraka: Haraka
@@ -304,24 +316,58 @@ describe('mechanisms of other plugins', () => {
   })
 })
 
-for (const store of ['Redis', 'the memory of the master']) {
-  test(`two hundred guesses at once on four workers that count in ${store} look at five passwords`, async () => {
+const salt = Buffer.alloc(16, 7)
+const unpadded = (data: Buffer) => data.toString('base64').replace(/=+$/, '')
+/** A line of [users] of the least cost that is allowed. */
+const userLine = (user: string) =>
+  `${user} = $scrypt$ln=10,r=8,p=1$${unpadded(salt)}$${unpadded(scryptSync(password, salt, 32, { N: 1024, r: 8, p: 1 }))}\n`
+
+const stores: [store: string, passwords: string][] = [
+  ['Redis', 'relay-guard/auth'],
+  ['the memory of the master', 'auth/flat_file'],
+]
+for (const [store, passwords] of stores) {
+  test(`two hundred guesses at once on four workers that count in ${store} look at five passwords of ${passwords}`, async () => {
     const five = '[failed logins per user]\nlimit = 5/1h\n'
-    const plugins = ['auth/flat_file', 'relay-guard/limits', 'mailbox']
-    const four = await startLimits({ limits: five, nodes: 4, plugins, ...(store === 'Redis' && { redis }) })
+    const plugins = [passwords, 'relay-guard/limits', 'mailbox']
+    const files = {
+      'relay-guard/auth.ini': `[main]\nplaintext_allowed = 127.0.0.0/8\n[users]\n${['emil', 'mary', 'nora'].map(userLine).join('')}`,
+    }
+    const four = await startLimits({
+      limits: five,
+      nodes: 4,
+      plugins,
+      files: { ...files, ...withRedis(store) },
+    })
+    const atOnce = async (user: string, word: (index: number) => string, net: number) => {
+      const clients = await Promise.all(
+        Array.from({ length: 200 }, (_, index) => sessionFrom(four, `127.${net}.${index}.1`)),
+      )
+      const replies = codes(
+        await Promise.all(clients.map((client, index) => client.authPlain(user, word(index)))),
+      )
+      for (const client of clients) client.destroy()
+      return (code: number) => replies.filter((each) => each === code).length
+    }
     try {
       if (store === 'Redis') await untilRedisCounts(four, redis)
-      const clients = await Promise.all(
-        Array.from({ length: 200 }, (_, index) => sessionFrom(four, `127.72.${index}.1`)),
+      const guesses = await atOnce('mary', (index) => `${index}`, 72)
+      assert.deepEqual([guesses(535), guesses(454)], [5, 195])
+      if (store !== 'Redis') return
+      const used = (user: string, what: string) =>
+        redis.run('HGET', `relay-guard:rate:{user:${user}}:${what}`, '1h.used')
+      await until(async () => (await used('mary', 'failed-logins')) === '5', 5000, 'five failed logins')
+      const logins = await atOnce('nora', () => password, 73)
+      assert.deepEqual([logins(235), logins(454)], [200, 0])
+      await until(async () => !Number(await used('nora', 'login-attempts')), 5000, 'all given back')
+      assert.deepEqual(
+        [await used('nora', 'failed-logins'), await used('mary', 'failed-logins')],
+        [null, '5'],
       )
-      const replies = await Promise.all(clients.map((client, index) => client.authPlain('mary', `${index}`)))
-      for (const client of clients) client.destroy()
-      assert.equal(codes(replies).filter((code) => code === 535).length, 5)
-      assert.equal(codes(replies).filter((code) => code === 454).length, 195)
-      assert.deepEqual(four.failures(), [])
     } finally {
       await four.stop()
     }
+    assert.deepEqual(four.failures(), [])
   })
 }
 
