@@ -55,8 +55,11 @@ exports.check_plain_passwd = (connection, user, password, done) =>
   user === 'away' ? done(false, { code: 454, message: '4.7.0 directory is away' }) : done(password === '${password}')
 `
 
-const withRedis = (store: string): Record<string, string> =>
-  store === 'Redis' ? { 'relay-guard/redis.ini': redisIni(redis) } : {}
+/** With time enough on a busy machine: a change-over to memory would begin to count anew. */
+const withRedis = (store: string): Record<string, string> => ({
+  'relay-guard/redis.ini':
+    store === 'Redis' ? redisIni(redis, 'timeout = 5s\n') : '[redis]\nenabled = false\ntimeout = 5s\n',
+})
 
 let redis: RedisServer
 let haraka: Haraka

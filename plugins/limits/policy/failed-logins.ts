@@ -16,11 +16,11 @@ const ATTEMPTS = 'login attempts'
 const REMEMBERED: Rate = { windows: [{ name: '30d', ms: 30 * 86_400_000, limit: 1_000_000_000 }] }
 
 /** Scopes besides those of limits.ini: a user on one known network, and a user on all unknown ones. */
-export const PLACE = 'user network'
-export const ELSEWHERE = 'user elsewhere'
+export const USER_NETWORK = 'user network'
+export const UNKNOWN_NETWORKS = 'user elsewhere'
 
 const userNetworkOf = (user: string, ip: string) => ({
-  scope: PLACE,
+  scope: USER_NETWORK,
   subject: `${userOf(user).subject} ${networkOfClient(ip).subject}`,
 })
 
@@ -40,7 +40,7 @@ export function attempting(config: LimitsConfig, party: Party, known: boolean): 
   return {
     event: 'auth',
     counts: counts.flatMap(({ charge, reason }): Count[] => {
-      if (!reason || charge.shadow || charge.scope === ELSEWHERE) return []
+      if (!reason || charge.shadow || charge.scope === UNKNOWN_NETWORKS) return []
       // No block: nobody has failed yet.
       const { block: _, ...rest } = charge
       return [{ charge: { ...rest, what: ATTEMPTS, brief: true }, reason }]
@@ -71,7 +71,7 @@ function onUnknownNetwork(config: LimitsConfig, party: Party): Count[] {
     const count: Count = {
       charge: chargeUnder(limit, rate, { scope: who.scope, subject }),
       reason: { limit, key },
-      when: 'elsewhere',
+      when: 'unknown',
     }
     if (who.scope !== 'user' || limit.block === 0)
       return subject === who.subject ? [count] : [count, blockCheck]
@@ -79,7 +79,7 @@ function onUnknownNetwork(config: LimitsConfig, party: Party): Count[] {
     const { block, ...charge } = count.charge
     return [
       { ...count, charge },
-      { ...count, charge: { ...count.charge, scope: ELSEWHERE } },
+      { ...count, charge: { ...count.charge, scope: UNKNOWN_NETWORKS } },
     ]
   })
 }
@@ -98,6 +98,9 @@ function onKnownNetwork(config: LimitsConfig, party: Party): Count[] {
 function knownNetworkCheck({ user, ip }: Party): Count[] {
   if (!user) return []
   return [
-    { charge: { ...chargeOf(userNetworkOf(user, ip), 'logins', REMEMBERED), cost: 0 }, when: 'witness' },
+    {
+      charge: { ...chargeOf(userNetworkOf(user, ip), 'logins', REMEMBERED), cost: 0 },
+      when: 'known-network check',
+    },
   ]
 }

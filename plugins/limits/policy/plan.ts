@@ -29,10 +29,10 @@ export interface Count {
   charge: Charge
   reason?: Reason
   /**
-   * Of a login: whether it counts only where the user is known to log in, or only elsewhere. `witness` tells which of
-   * the two holds.
+   * Of a login: whether it counts only on a known network of the user, or only on unknown ones; the check tells which of
+   * the two this is.
    */
-  when?: 'known' | 'elsewhere' | 'witness'
+  when?: 'known' | 'unknown' | 'known-network check'
 }
 
 export interface Slot {

@@ -12,7 +12,7 @@ import {
 import { printCount } from '../../../core/limiter/rate'
 import { clean } from '../../../core/text'
 import { FILE, type Limit, type LimitsConfig } from '../config'
-import { ELSEWHERE, PLACE } from './failed-logins'
+import { UNKNOWN_NETWORKS, USER_NETWORK } from './failed-logins'
 import type { Count, Event, Plan, Reason, Slot } from './plan'
 
 export interface Refusal {
@@ -56,7 +56,9 @@ const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 
 /** Reads the limiter's answer to a check or a dry run. */
 export function judge(config: LimitsConfig, plan: Plan, said: CheckResult): LimitVerdict {
-  const known = plan.counts.some(({ when }, at) => when === 'witness' && (said.states[at]?.used ?? 0) > 0)
+  const known = plan.counts.some(
+    ({ when }, at) => when === 'known-network check' && (said.states[at]?.used ?? 0) > 0,
+  )
   // A message may have tens of thousands of recipient domains, all of them over.
   const countOf = new Map(said.refusals.length ? plan.counts.map((count) => [count.charge, count]) : [])
   const refusals = said.refusals.flatMap((refused) => {
@@ -72,7 +74,7 @@ export function judge(config: LimitsConfig, plan: Plan, said: CheckResult): Limi
   }
 }
 
-const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'elsewhere' : 'known')
+const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'unknown' : 'known')
 
 function refusalOf(
   config: LimitsConfig,
@@ -82,7 +84,7 @@ function refusalOf(
   known: boolean,
 ): Refusal | undefined {
   if (refused.kind === 'block') {
-    if (refused.scope === (known ? ELSEWHERE : PLACE)) return undefined
+    if (refused.scope === (known ? UNKNOWN_NETWORKS : USER_NETWORK)) return undefined
     return blocked(config, plan.event, refused.block, refused.retryAfter)
   }
   if (refused.kind === 'concurrency') {
@@ -200,17 +202,18 @@ const PREPOSITIONS: Record<string, string> = { recipient: 'to', 'recipient domai
 
 /** A name that a stranger may have chosen: cleaned of what is no text, and no longer than a reply can hold. */
 function nameOf({ scope, subject }: CounterKey, { what }: Pick<Limit, 'what'>): string {
-  const user = scope === PLACE ? subject.slice(0, subject.lastIndexOf(' ')) : subject
-  const loginOf = what === 'failed logins' && (scope === PLACE || scope === ELSEWHERE || scope === 'user')
+  const user = scope === USER_NETWORK ? subject.slice(0, subject.lastIndexOf(' ')) : subject
+  const loginOf =
+    what === 'failed logins' && (scope === USER_NETWORK || scope === UNKNOWN_NETWORKS || scope === 'user')
   return `${loginOf ? 'for' : (PREPOSITIONS[scope] ?? 'from')} ${clean(user, 100)}`
 }
 
 /** Someone who is blocked: by a limit that says so, or by hand, which is never for good. `left`: ms. */
 export function blocked(config: LimitsConfig, event: Event, block: Block, left: number): Refusal {
-  const scope = block.scope === ELSEWHERE || block.scope === PLACE ? 'user' : block.scope
+  const scope = block.scope === UNKNOWN_NETWORKS || block.scope === USER_NETWORK ? 'user' : block.scope
   const limit = [...config.limits.values()].find(
     (each) =>
-      (each.scope === scope || block.scope === PLACE) &&
+      (each.scope === scope || block.scope === USER_NETWORK) &&
       each.block > 0 &&
       blockReason(each.what) === block.reason,
   )
@@ -218,7 +221,7 @@ export function blocked(config: LimitsConfig, event: Event, block: Block, left: 
     ? { file: FILE, section: limit.section, key: 'block' }
     : { file: 'block', section: block.scope, key: clean(block.subject, 100) }
   const subject =
-    block.scope === PLACE ? block.subject.slice(0, block.subject.lastIndexOf(' ')) : block.subject
+    block.scope === USER_NETWORK ? block.subject.slice(0, block.subject.lastIndexOf(' ')) : block.subject
   const why = limit ? `too many ${limit.what}` : clean(block.reason, 100)
   const reject = event === 'connection' ? REJECT_CONNECTION : REJECT
   const decision: Decision = {
