@@ -4,6 +4,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { openRelays } from '../cli/check/acl'
+import { isGood, printReport, type Report } from '../cli/check/print'
 import { readConfiguration } from '../cli/check/read'
 import { warningsOf } from '../cli/check/warnings'
 import { harakaAt } from '../cli/haraka-dir'
@@ -196,4 +197,38 @@ describe('what of the internet may relay', () => {
     const others = readConfiguration(dir)
     assert.equal(openRelays(others.acl, others.aclSections).length, 1)
   })
+})
+
+describe('the last line of relay-guard check', () => {
+  const nothing: Report = { mistakes: [], warnings: [], nextHops: [], smarthost: [] }
+  const hop = (reached: boolean, ok: boolean) => ({
+    domain: 'a.example',
+    nextHop: 'smtp://mx1:25',
+    reached,
+    ok,
+    said: '…',
+  })
+  const cases: [what: string, found: Partial<Report>, verdict: string][] = [
+    ['nothing', {}, 'The ini files are good.'],
+    ['a warning', { warnings: ['x'] }, 'The ini files are good.'],
+    ['one error', { mistakes: ['x'] }, 'Not good: 1 error.'],
+    ['two errors', { mistakes: ['x', 'y'], warnings: ['z'] }, 'Not good: 2 errors.'],
+    ['a next hop that takes it', { nextHops: [hop(true, true)] }, 'The ini files are good.'],
+    ['a next hop that refuses', { nextHops: [hop(true, false)] }, 'Not good: smtp://mx1:25.'],
+    ['a dead one', { nextHops: [hop(false, false), hop(true, true)] }, 'Not good: smtp://mx1:25.'],
+    ['a dead smarthost', { smarthost: [hop(false, false)] }, 'Not good: smtp://mx1:25.'],
+    ['Redis', { redis: { ok: true, said: 'answers' } }, 'The ini files are good.'],
+    [
+      'Redis away, and an error',
+      { mistakes: ['x'], redis: { ok: false, said: '…' } },
+      'Not good: 1 error, Redis.',
+    ],
+  ]
+  for (const [what, found, verdict] of cases) {
+    it(what, () => {
+      const report = { ...nothing, ...found }
+      assert.equal(printReport(report).at(-1), verdict)
+      assert.equal(isGood(report), verdict === 'The ini files are good.')
+    })
+  }
 })
