@@ -8,6 +8,7 @@ export interface VerbUsage {
   does: string
 }
 
+/** What the command line asks for. */
 export interface Request {
   verb: string
   /** Haraka's directory. */

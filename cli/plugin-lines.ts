@@ -8,6 +8,7 @@ export const OTHER_AUTH = /^(auth\/|auth-)/
 const RELAY = ['relay', 'relay_acl', 'relay_all', 'relay_force_routing']
 const LIMIT = ['limit', 'rate_limit', 'rcpt_to.max_count', 'max_unrecognized_commands']
 
+/** What the warnings about plugin lines depend on besides the lines. */
 export interface Facts {
   /** A domain with `delivery = plugin`. */
   pluginDomains: boolean

@@ -1,6 +1,7 @@
 // The addresses of a header field, by the parser of the running Haraka: @haraka/email-address. With a copy of our own,
 // which asks for Node.js 22, this package could not be installed on 20 under `engine-strict`.
 
+/** One address of a header field, as @haraka/email-address gives it. */
 export interface HeaderAddress {
   user?: string
   host?: string

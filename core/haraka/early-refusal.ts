@@ -27,6 +27,7 @@ interface RecentRefusal {
   spoken: DecisionRecord
 }
 
+/** A client that was refused, and the reply it gets until it may come back. */
 export interface Remembered {
   /** How the refusal was recorded: its id stands in the replies from memory, too. */
   spoken: DecisionRecord
@@ -56,6 +57,7 @@ function isAddress(text: string | undefined, ip: string): boolean {
   return address !== undefined && formatIp(address) === ip
 }
 
+/** Remembers refused clients and refuses them at accept(). Bounded: the oldest are forgotten first. */
 export class EarlyRefusal {
   /** By both ends of the socket; the oldest are dropped first. */
   #recent = new Map<string, RecentRefusal>()

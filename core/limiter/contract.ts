@@ -34,6 +34,7 @@ export interface Lease extends CounterKey {
 /** How long a lease lasts without a heartbeat, in ms. */
 export const LEASE = 60_000
 
+/** A subject of which everything is refused for a while. */
 export interface Block extends CounterKey {
   reason: string
   /** Unix ms. */
@@ -72,6 +73,7 @@ export interface CounterState {
   retryAfter: number
 }
 
+/** In place of ms: this cost never fits, as it is more than the whole limit. */
 export const NEVER = -1
 
 /** Who counts: Redis, or the memory of this host. */

@@ -13,6 +13,7 @@ const RESET = 30_000
 /** Leases to give back to a store that is away; older ones end by themselves. */
 const MISSED = 10_000
 
+/** A store that may fail. */
 export interface Primary extends Store {
   readonly source: Source
   /** Resolves where the store takes writes, with a constant piece of work. */
@@ -23,6 +24,7 @@ export interface Primary extends Store {
 /** What a failure says: the store is away, only this step failed, or nothing worth a line. */
 export type Blame = 'store' | 'step' | 'nobody'
 
+/** How a Failover behaves, and whom it tells. */
 export interface FailoverOptions {
   /** What the first store is called in the log, e.g. `redis`. */
   name: string
@@ -62,6 +64,7 @@ export function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   })
 }
 
+/** Two stores as one: the first while it answers, else the second. */
 export class Failover implements Store {
   #down = false
   #closed = false

@@ -18,6 +18,7 @@ export { serveMemory } from './memory-ipc'
 export { MemoryStore } from './memory-store'
 export type { CheckResult, Refusal } from './result'
 
+/** What a limiter needs of its process. */
 export interface LimiterOptions {
   settings: RedisSettings
   /** One line a change of state, e.g. `redis: down (…)`. */

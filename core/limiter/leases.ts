@@ -6,6 +6,7 @@ const GATHER = 50
 
 const isSameSlot = (a: Lease, b: Lease): boolean => a.scope === b.scope && a.subject === b.subject
 
+/** The slots among the concurrent connections that this process holds. */
 export class Leases {
   /** By id. */
   #held = new Map<string, Lease[]>()

@@ -1,5 +1,6 @@
 // A bounded map: what was not touched for longest goes first, and what has expired goes as others come.
 
+/** A map of at most `capacity` entries. */
 export class Lru<V> {
   #map = new Map<string, V>()
   #hand = this.#map.entries()

@@ -31,6 +31,7 @@ interface Counter {
 const isLonger = (after: number, longest: number): boolean =>
   longest !== NEVER && (after === NEVER || after > longest)
 
+/** A store in the memory of this process. Bounded: the least recently used counters go first. */
 export class MemoryStore implements Store {
   readonly source: Source = 'memory'
   #rates: Lru<Buckets>

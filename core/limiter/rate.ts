@@ -20,6 +20,7 @@ const LONGEST = 366 * 86_400_000
 /** Counts stay exact in Lua's numbers, which print 14 digits, even when several limits are added up. */
 const MOST = 10_000 * 2 ** 30
 
+/** No limit at all; prints as `unlimited`. */
 export const unlimited: Rate = { windows: [] }
 
 /** The largest unit that divides it: 3,600,000 ms is `1h`, 90,000 ms is `90s`. */

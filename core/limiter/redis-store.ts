@@ -38,6 +38,7 @@ const OF_THE_STORE =
   /OOM|READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|CLUSTERDOWN|BUSY|NOPERM|NOAUTH|ACL|can't run/
 const OF_A_SCRIPT = /WRONGTYPE|user_script|[Rr]unning script/
 
+/** How the store names its keys, and how long its callers wait. */
 export interface RedisStoreOptions {
   prefix: string
   /** A step that Redis runs later than so many ms after it was sent does nothing: its sender no longer waits. */
@@ -60,6 +61,7 @@ async function forget(node: Redis, prefix: string): Promise<void> {
   } while (cursor !== '0')
 }
 
+/** A store in Redis, shared by all workers and servers. Rejects where Redis does not answer. */
 export class RedisStore implements Primary {
   readonly source = 'redis'
   #names

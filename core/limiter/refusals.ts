@@ -24,6 +24,7 @@ const nameOf = (refusal: Refusal): string => {
   return keys.rate(refusal.scope, refusal.subject, refusal.charge.what)
 }
 
+/** Remembers refusals until the subject may come back, 5 s at most. */
 export class Refusals {
   #lru = new Lru<Remembered>(CAPACITY, ({ until }, now) => until <= now)
 

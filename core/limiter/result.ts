@@ -68,6 +68,7 @@ function refusalsOf(step: Step, { states, slots, blocks, at }: Answer): Refusal[
   return refusals.sort((a, b) => rank(a) - rank(b) || (a.retryAfter < b.retryAfter ? 1 : -1))
 }
 
+/** Makes the result of a step out of a store's answer. */
 export function resultOf(step: Step, answer: Answer): CheckResult {
   const { allowed, at, states, slots, source } = answer
   return {

@@ -11,6 +11,7 @@ export const scripts = {
   release: loadScript(__dirname, 'release'),
 }
 
+/** A call of step.lua. */
 export interface Call {
   keys: string[]
   /** A JSON array. */

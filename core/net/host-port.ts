@@ -1,6 +1,7 @@
 // `HOST`, `HOST:PORT`, `[IPv6]`, `[IPv6]:PORT`: read in one place, for every file that names a server.
 import { isIPv6 } from 'node:net'
 
+/** A server as an operator names it. */
 export interface HostPort {
   /** A name or an address as it was written, without brackets; may be empty, as in `:25`. */
   host: string

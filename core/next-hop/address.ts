@@ -4,6 +4,7 @@ import { domainToASCII } from 'node:url'
 import { type HostPort, parseHostPort } from '../net/host-port'
 import { ValueError } from '../text'
 
+/** One host to deliver to. */
 export interface NextHop {
   protocol: 'smtp' | 'lmtp'
   /** TLS from the first byte (smtps), without STARTTLS (RFC 8314 3). */

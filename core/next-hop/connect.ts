@@ -4,6 +4,7 @@ import type { NextHop } from './address'
 import { HostFailure } from './reply'
 import { errorName } from './wire'
 
+/** An attempt to connect that is under way. */
 export interface Attempt {
   socket: Socket
   /** Rejects with HostFailure. Whoever takes the socket must listen to its errors. */

@@ -36,6 +36,7 @@ export function unsendable(session: Session, { mailFrom }: Envelope, recipient: 
   }
 }
 
+/** A next hop's answers to MAIL and RCPT. */
 export interface EnvelopeAnswer {
   /** Each recipient's answer, in the order they were given. */
   replies: Map<string, Reply>

@@ -8,6 +8,7 @@ import { type Envelope, now, type Route, stepTime } from './route'
 import type { Search } from './search'
 import type { Session } from './session'
 
+/** A transaction that a host has taken, and its answers. */
 export interface Opened {
   session: Session
   replies: Map<string, Reply>

@@ -12,6 +12,7 @@ interface State {
   connectTime: number | undefined
 }
 
+/** A connection that has come about. */
 export interface Connected {
   hop: NextHop
   socket: Socket

@@ -18,6 +18,7 @@ export async function askForData(session: Session, ms: number): Promise<Reply | 
   return toReply(reply, session.host)
 }
 
+/** How long a hand-over may take. */
 export interface MessageTimes {
   /** For each piece of the message, ms. */
   timeout: number

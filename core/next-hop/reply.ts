@@ -20,6 +20,7 @@ export interface Reply {
   congested?: Congestion
 }
 
+/** Why there is no connection although the host lives: ours are all in use, or it takes no more. */
 export type Congestion = 'all in use' | 'no more taken'
 
 /** Who took or refused a message, as the session knows it. */

@@ -2,8 +2,10 @@
 import type { NextHop } from './address'
 import { Health, type HealthLog } from './health'
 
+/** How TLS is used with a next hop; see `Route.tls`. */
 export type TlsMode = 'none' | 'may' | 'encrypt' | 'verify'
 
+/** Where a message goes, and how. */
 export interface Route {
   /** The same for routes that may share a transaction and connections. */
   key: string
@@ -29,6 +31,7 @@ export interface Route {
 /** Below Postfix's 50 a client (smtpd_client_connection_count_limit) with two workers, and within Exim's and Dovecot's defaults. */
 export const DEFAULT_CONNECTIONS = 20
 
+/** The sender's side of an envelope. */
 export interface Envelope {
   /** Without angle brackets; '' is the null sender. */
   mailFrom: string
@@ -40,6 +43,7 @@ export interface Envelope {
   utf8?: boolean
 }
 
+/** How a client for next hops behaves; what is not given has a default. */
 export interface Settings {
   /** Our name in EHLO. */
   name: string
@@ -72,6 +76,7 @@ export interface Settings {
   clock?: () => number
 }
 
+/** The settings with their defaults. */
 export type FullSettings = Required<Omit<Settings, 'log'>> & { health: Health }
 
 /** The settings with every value that was not given at its default. */

@@ -6,6 +6,7 @@ import { CongestionFailure, HostFailure, isAccepted, type Peer, type RawReply } 
 import { stepTime, type TlsMode } from './route'
 import { Wire } from './wire'
 
+/** How to lead the dialogue on a new connection. */
 export interface Dialogue {
   /** Our name in EHLO. */
   name: string

@@ -9,6 +9,7 @@ import { decoyOf, type PasswordHash, parseHash } from './passwords'
 
 const FILE = 'auth.ini'
 
+/** auth.ini, read. */
 export interface AuthConfig {
   requireTls: boolean
   plaintextAllowed: PrefixTable

@@ -1,7 +1,9 @@
 // The dialogue of AUTH PLAIN (RFC 4616) and AUTH LOGIN with a client whose password we check, line by line (RFC 4954 4).
 import { decodeBase64, isBase64 } from '../../core/sasl'
 
+/** The SASL mechanisms that [users] offers. */
 export const MECHANISMS = ['PLAIN', 'LOGIN'] as const
+/** One of them. */
 export type Mechanism = (typeof MECHANISMS)[number]
 
 /** What is known of a dialogue before the client's next line. */

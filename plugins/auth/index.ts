@@ -27,6 +27,7 @@ import { realm, runtime } from './runtime'
 
 export { check_login, give_up } from './login'
 
+/** Reads auth.ini and registers the hooks. Throws Error where Haraka must not start. */
 export function register(this: Plugin): void {
   prepare(this)
   runtime.auth = new Setting(this, 'auth.ini', {
@@ -39,6 +40,7 @@ export function register(this: Plugin): void {
   registerHooks(this)
 }
 
+/** Called by Haraka when it stops. */
 export function shutdown(): void {
   shutdownPlugin()
 }
@@ -58,6 +60,7 @@ export function offer(this: Plugin, next: Next, connection: Connection): void {
   next()
 }
 
+/** Refuses AUTH where it must not be spoken now, before any plugin looks at it. */
 export const auth_command = guarded(function (this, next, connection, params: string[]) {
   const word = (params[0] ?? '').toUpperCase()
   const isOpen = connection.notes.authenticating === true
@@ -81,6 +84,7 @@ export const nobody_took_it = guarded(function (this, next, connection, [word = 
   answer(this, next, connection, rest === '' ? NO_MECHANISM : UNKNOWN_MECHANISM)
 })
 
+/** Refuses a MAIL FROM that is not one of the user's own addresses. */
 export const own_sender = guarded(function (this, next, connection, params: [HarakaAddress]) {
   endAuthDialogue(connection)
   checkOwner.call(this, next, connection, params[0])

@@ -2,6 +2,7 @@
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:crypto'
 import { ValueError } from '../../core/text'
 
+/** A password hash and how it was derived. */
 export interface PasswordHash {
   options: ScryptOptions
   salt: Buffer

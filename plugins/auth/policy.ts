@@ -33,6 +33,7 @@ export function ownsSender(
   })
 }
 
+/** The refusal of a sender that is not one of the user's own addresses. */
 export const notYours = (config: AuthConfig, user: string, sender: string): Decision => ({
   outcome: 'sender.not-owned',
   code: 550,

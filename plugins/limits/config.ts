@@ -8,6 +8,7 @@ import { parseRate, type Rate, unlimited } from '../../core/limiter/rate'
 import { addressExceptions, type Exception, type Exceptions, nameExceptions } from './exceptions'
 import { ipOf, type Scope } from './subjects'
 
+/** The file, as rules name it. */
 export const FILE = 'limits.ini'
 
 const ENVELOPE = ['ip', 'network', 'user', 'sender', 'sender domain'] as const
@@ -24,12 +25,14 @@ const PAIRS = {
   errors: ['connection'],
 } as const satisfies Record<string, readonly Scope[]>
 
+/** The first half of a section: what is counted. */
 export type What = keyof typeof PAIRS
 
 const OPTIONS = ['limit', 'action', 'block']
 const STRANGERS_CHOOSE: Scope[] = ['sender', 'sender domain', 'recipient', 'recipient domain']
 const WITHOUT_SUBJECT: Scope[] = ['message', 'connection']
 
+/** One section of limits.ini. */
 export interface Limit {
   what: What
   scope: Scope
@@ -41,6 +44,7 @@ export interface Limit {
   exceptions: Exceptions
 }
 
+/** limits.ini, read. */
 export interface LimitsConfig {
   /** By section: `recipients per ip`. */
   limits: Map<string, Limit>
@@ -56,6 +60,7 @@ const SECTIONS = new Map<string, { what: What; scope: Scope }>(
   ),
 )
 
+/** Reads limits.ini; errors go to `reading.errors`. */
 export function readLimits({ sections, errors }: Reading): LimitsConfig {
   const main = fieldsOf(FILE, sections, 'main', errors)
   const config: LimitsConfig = {

@@ -8,6 +8,7 @@ import type { Range } from '../../core/net/range'
 import { parsePrefix } from '../../core/net/range'
 import type { CounterOwner, Scope } from './subjects'
 
+/** One line of a section that gives somebody another limit. */
 export interface Exception {
   /** As it stands in the file. */
   key: string

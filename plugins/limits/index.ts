@@ -18,6 +18,7 @@ export { count_bytes, reset } from './hooks/data'
 export { count_message } from './hooks/mail'
 export { count_recipient, shut } from './hooks/rcpt'
 
+/** Reads limits.ini and registers the hooks. Throws Error where Haraka must not start. */
 export function register(this: Plugin): void {
   prepare(this)
   runtime.plugin = this
@@ -34,6 +35,7 @@ export function register(this: Plugin): void {
   registerHooks(this)
 }
 
+/** Called by Haraka when it stops. */
 export function shutdown(): void {
   shutdownPlugin()
 }

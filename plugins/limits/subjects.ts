@@ -6,6 +6,7 @@ import { formatIp, lastOf, networkOf, parseIp } from '../../core/net/ip'
 import type { Range } from '../../core/net/range'
 import type { Mailbox, Party } from '../../core/party'
 
+/** The second half of a section: for whom it is counted. */
 export type Scope =
   | 'ip'
   | 'network'
@@ -94,9 +95,11 @@ export function recipientsOf({ user, host }: Mailbox): CounterOwner[] {
   return domain === '' ? [who] : [who, recipientDomain(domain)]
 }
 
+/** The counter of a domain that gets mail. */
 export const recipientDomain = (host: string): CounterOwner => ({
   scope: 'recipient domain',
   subject: hostName(host),
 })
 
+/** The counter of a login. */
 export const userOf = (user: string): CounterOwner => ({ scope: 'user', subject: user.toLowerCase() })

@@ -2,6 +2,7 @@
 import { HOOK_ORDER } from '../../hook-order'
 import type { HarakaInsides } from '../types'
 
+/** One thing that we rely on in Haraka's insides. */
 export interface Assumption {
   /** Haraka's file that it is about. */
   where: string
@@ -18,6 +19,7 @@ function at(value: unknown, path: string): unknown {
     .reduce((inner: unknown, key) => (inner as Record<string, unknown> | null)?.[key], value)
 }
 
+/** Finds what an assumption is about. May throw where it is not there. */
 export type Find = (haraka: HarakaInsides) => unknown
 
 /** One of Haraka's files, or what is at `path` in it. */

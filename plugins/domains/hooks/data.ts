@@ -51,6 +51,7 @@ function readOctets(transaction: Transaction) {
   filterMessage(transaction, state.octets, TAG)
 }
 
+/** Judges every recipient once more, and makes the next hop hold exactly these. Returns the first refusal, if any. */
 export async function finalCheck(connection: Connection): Promise<Decision | undefined> {
   const { transaction } = connection
   if (!transaction) return undefined
@@ -68,6 +69,7 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
   return state.choice?.delivery === 'forward' ? match(runtime.client, transaction, state.choice) : undefined
 }
 
+/** Refuses a message that cannot leave as it came, loops, or is forged. */
 export const judge_message = guarded(function (this, next, connection) {
   const refusal = messageRefusal(this, connection)
   if (refusal) answer(this, next, connection, refusal)

@@ -12,6 +12,7 @@ const dot = Buffer.from('.')
 
 /** Octets. Haraka parses the whole header at once, so these bound how long one message keeps the others waiting. */
 export const MAX_FIELD = 64 * 1024
+/** Octets that the whole header may have. */
 export const MAX_HEADER = 128 * 1024
 
 /** Field names that Haraka's core drops without a word. */

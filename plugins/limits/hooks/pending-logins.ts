@@ -10,6 +10,7 @@ import { failedLogin } from '../policy/failed-logins'
 import { ask } from './check'
 import { runtime } from './runtime'
 
+/** One login whose outcome is not known yet. */
 export class PendingLogin {
   #outcome: LoginOutcome | undefined
   #failed: Promise<CheckResult | undefined> | undefined

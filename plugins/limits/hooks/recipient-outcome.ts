@@ -45,6 +45,7 @@ export function shutFor(connection: Connection): Decision | undefined {
   return withRetryAfter(shut.refusal, Math.max(shut.refusal.wait - (now - shut.since), 1))
 }
 
+/** Counts recipients that were refused for good, and shuts the client out where that reaches the limit. */
 export async function countRefused(connection: Connection, cost: number): Promise<void> {
   const plan = refusing(runtime.limits.value, partyOf(connection), cost)
   const said = await ask('charge', plan)

@@ -5,6 +5,7 @@ import type { CheckResult } from '../../../core/limiter'
 import type { BlockOrder, Refusal } from '../policy/verdict'
 import type { PendingLogin } from './pending-logins'
 
+/** What the hooks keep of one connection; it goes when the connection goes. */
 export interface Session {
   /** The client that was counted at connect; XCLIENT and PROXY make it another. */
   counted: string
@@ -30,6 +31,7 @@ export interface Session {
 
 const sessions = new WeakMap<Connection, Session>()
 
+/** The state of a connection, made at the first call. */
 export function sessionOf(connection: Connection): Session {
   let session = sessions.get(connection)
   if (!session) {

@@ -35,6 +35,7 @@ export interface Count {
   when?: 'known' | 'unknown' | 'known-network check'
 }
 
+/** A slot among concurrent connections that a step asks for. */
 export interface Slot {
   lease: Lease
   reason: Reason
@@ -139,6 +140,7 @@ export function ruled(
   return { limit, key, rate, subject }
 }
 
+/** A charge of 1, under no section. */
 export const chargeOf = (who: { scope: string; subject: string }, what: string, limit: Rate): Charge => ({
   what,
   scope: who.scope,

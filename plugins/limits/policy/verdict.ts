@@ -15,6 +15,7 @@ import { FILE, type Limit, type LimitsConfig } from '../config'
 import { UNKNOWN_NETWORKS, USER_NETWORK } from './failed-logins'
 import type { Count, Event, Plan, Reason, Slot } from './plan'
 
+/** A refusal by a limit or a block. */
 export interface Refusal {
   decision: Decision
   /** ms until another try may pass; 0: nobody can tell. */
@@ -29,6 +30,7 @@ export interface BlockOrder extends CounterKey {
   reason: string
 }
 
+/** What the limiter's answer means for the client. */
 export interface LimitVerdict {
   refusal?: Refusal
   /** Whom this refusal blocks. */
