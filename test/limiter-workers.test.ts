@@ -8,7 +8,6 @@ import { forkProcesses, forkWorkers, tell } from './support/workers'
 
 interface Fired {
   allowed: number
-  ms: number
 }
 
 let workers: Worker[]
@@ -55,9 +54,8 @@ test('a worker whose master does not answer counts by itself, and with the maste
   stop()
   const fired = await tell<Fired>(workers[0]!, { test: 'fire', tries: 50, limit: '20/2h' })
   assert.equal(fired.allowed, 20)
-  assert.ok(fired.ms >= 249 && fired.ms < 750, `${fired.ms} ms`)
   const again = await tell<Fired>(workers[0]!, { test: 'fire', tries: 50, limit: '20/2h' })
-  assert.deepEqual([again.allowed, again.ms < 200], [0, true])
+  assert.equal(again.allowed, 0)
   stop = serveMemory(new MemoryStore())
   const lines = async () => (await tell<{ lines: string[] }>(workers[0]!, { test: 'dry-run' })).lines
   await until(async () => (await lines()).includes('master: back'), 3000)

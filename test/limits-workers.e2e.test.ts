@@ -1,7 +1,6 @@
 // Limits in a Haraka with several workers, without Redis, with one, and with a cluster.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Haraka } from './support/haraka'
 import {
   codes,
@@ -61,14 +60,17 @@ describe('two workers without Redis', () => {
     assert.deepEqual(codes(await each(4, () => tryConnect(haraka, '127.98.0.5'))), [421, 421, 421, 421])
     await killWorker(haraka)
     await until(() => open.some(({ closed }) => closed))
-    // So long the other one refuses from memory that it has seen no slot free.
-    await sleep(1000)
     const left = open.filter(({ closed }) => !closed).length
     assert.ok(left < 4)
     const again: SmtpClient[] = []
-    for (let number = left; number < 4; number++)
-      again.push(await SmtpClient.connect({ port: haraka.port, from: `127.98.0.${10 + number}` }))
-    assert.deepEqual([...new Set(codes(again.map(({ greeting }) => greeting)))], [220])
+    for (let number = left; number < 4; number++) {
+      // The other worker refuses from memory for a second after it has seen that no slot was free.
+      await until(async () => {
+        const client = await SmtpClient.connect({ port: haraka.port, from: `127.98.0.${10 + number}` })
+        if (client.greeting.code === 220) again.push(client)
+        return client.greeting.code === 220
+      })
+    }
     assert.equal((await tryConnect(haraka, '127.98.0.9')).code, 421)
     for (const client of [...open, ...again]) client.destroy()
   })
@@ -105,26 +107,24 @@ describe('two workers with Redis', () => {
     const leases = [await redis.run('ZRANGE', key, 0, -1, 'WITHSCORES')].flat(2).map(String)
     const dead = leases.filter((_, index) => leases[index - 1]?.includes(`/${pid}/`))
     assert.ok(dead.length > 0, leases.join())
-    for (const end of dead) assert.ok(Number(end) < Date.now() + 60_500, end)
+    const clock = [await redis.run('TIME')].flat().map(Number)
+    for (const end of dead) assert.ok(Number(end) <= clock[0]! * 1000 + clock[1]! / 1000 + 60_000, end)
     for (const client of open) client.destroy()
   })
 
   test('one may be killed while Redis is away, and what they count together still holds', async () => {
+    const lines = (pattern: RegExp) => haraka.output().match(pattern)?.length ?? 0
     await redis.kill()
-    // Each worker sees it.
-    await each(4, () => tryMail(haraka, '127.97.0.9'))
+    await until(() => lines(/redis: down/g) === 2, 10_000, 'each worker sees it')
     const [pid] = haraka.workers()
     process.kill(pid!, 'SIGKILL')
-    await until(
-      () => (haraka.output().match(/worker \d+ listening on/g)?.length ?? 0) >= 4,
-      15_000,
-      'listening',
-    )
+    await until(() => lines(/worker \d+ listening on/g) >= 4, 15_000, 'listening')
     const passed = await passedOfForty(haraka, '127.97.1.1')
     // A master that answers too late on a busy machine is one more change-over: at most twice the limit.
     assert.ok(passed === 20 || (passed < 40 && /master: down/.test(haraka.output())), `${passed}`)
     await redis.up()
-    await until(() => (haraka.output().match(/redis: back/g)?.length ?? 0) >= 1, 8000, 'the way back')
+    // The one that was killed does not come back, the new one may not have noticed that Redis was away.
+    await until(() => lines(/redis: back/g) >= 1, 10_000, 'the way back')
     assert.deepEqual(haraka.failures(), [])
   })
 })

@@ -25,6 +25,8 @@ export interface LimiterOptions {
   log(line: string): void
   /** In the master of a Haraka with several workers: the store that `serveMemory` serves. */
   memory?: MemoryStore
+  /** ms of a monotonic clock, by which refusals are remembered; for tests. */
+  clock?: () => number
   /** HOST/PID: the first part of the ids of leases, and who sets blocks. */
   node?: string
 }
@@ -46,7 +48,7 @@ export class Limiter {
   /** What counts where there is no Redis: the memory of this process, or the master's with that behind it. */
   #memory: Store
   #leases: Leases
-  #refusals = new Refusals()
+  #refusals: Refusals
   #redis: InRedis | undefined
   #shared: Failover | undefined
   #client: MemoryClient | undefined
@@ -56,10 +58,11 @@ export class Limiter {
   #chargedIn = new WeakMap<CheckResult, Store>()
   #left: Promise<void> = Promise.resolve()
 
-  constructor({ settings, log, memory, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
+  constructor({ settings, log, memory, clock, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
     const { timeout } = settings
     const held = () => this.#leases.held
     this.node = node
+    this.#refusals = new Refusals(clock)
     this.#log = log
     this.#timeout = timeout
     this.#memory = memory ?? new MemoryStore()
