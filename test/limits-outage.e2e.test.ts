@@ -20,7 +20,7 @@ let held: SmtpClient
 before(async () => {
   redis = await RedisServer.start()
   await redis.kill()
-  haraka = await startLimits({ limits, redis })
+  haraka = await startLimits({ limits, redis, timeout: '250ms' })
   held = await sessionFrom(haraka, '127.86.0.1')
 })
 after(async () => {

@@ -44,6 +44,8 @@ export interface LimitsOptions extends Partial<HarakaOptions> {
   /** The text of limits.ini. */
   limits: string
   redis?: RedisServer
+  /** Of redis.ini. On a busy machine a shorter one makes counting move to memory and back. */
+  timeout?: string
   /** More lines of config/plugins, before ours. */
   before?: string[]
 }
@@ -52,7 +54,13 @@ export const redisIni = (redis: RedisServer, more = ''): string =>
   `[redis]\nhost = 127.0.0.1\nport = ${redis.port}\n${more}`
 
 /** [relay] clients are those of 127.30.0.0/16. */
-export function startLimits({ limits, redis, before = [], ...rest }: LimitsOptions): Promise<Haraka> {
+export function startLimits({
+  limits,
+  redis,
+  timeout = '5s',
+  before = [],
+  ...rest
+}: LimitsOptions): Promise<Haraka> {
   return startHaraka({
     plugins: [...before, 'xclient', 'auth/flat_file', 'relay-guard/acl', 'relay-guard/limits', 'mailbox'],
     ...rest,
@@ -61,7 +69,7 @@ export function startLimits({ limits, redis, before = [], ...rest }: LimitsOptio
       'relay-guard/acl.ini': '[relay]\n127.30.0.0/16 = branch\n',
       'relay-guard/limits.ini': limits,
       'auth_flat_file.ini': flatFile + users.map((user) => `${user}=${password}\n`).join(''),
-      ...(redis && { 'relay-guard/redis.ini': redisIni(redis) }),
+      ...(redis && { 'relay-guard/redis.ini': redisIni(redis, `timeout = ${timeout}\n`) }),
       ...rest.files,
     },
   })
