@@ -1,7 +1,7 @@
 // What a limiter is asked and what it answers: the contract of both stores.
 import type { Rate } from './rate'
 
-/** Who is counted: `{ whom: 'ip', subject: '203.0.113.9' }`. */
+/** Who is counted, as in the Redis key `{ip:203.0.113.9}`: `{ scope: 'ip', subject: '203.0.113.9' }`. */
 export interface CounterKey {
   scope: string
   subject: string
@@ -46,7 +46,7 @@ export interface Block extends CounterKey {
 
 /**
  * What one SMTP command touches. `check`: all or nothing. `charge`: counted without refusing. `refund`: given back
- * to the part of the window it was charged in (`at`). `peek`: what a check would answer, nothing written.
+ * to the bucket that was charged (`at`). `dry-run`: what a check would answer; nothing is written.
  */
 export interface Step {
   op: 'check' | 'charge' | 'refund' | 'dry-run'

@@ -8,6 +8,9 @@ import { services } from '../../../core/services'
 import { type Plan, stepOf } from '../policy/plan'
 import { type BlockOrder, type LimitVerdict, withRetryAfter } from '../policy/verdict'
 
+/** Shadow refusals that one command writes to the log at most: a message may have thousands of recipient domains. */
+const SHADOWS = 20
+
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
 export async function ask(op: 'check' | 'dry-run' | 'charge', plan: Plan): Promise<CheckResult | undefined> {
   const { limiter } = services
@@ -29,7 +32,7 @@ export function refuse(
   about: Record<string, string> = {},
   remembered = false,
 ): boolean {
-  for (const shadow of shadows) record(plugin, connection, shadow, about)
+  for (const shadow of shadows.slice(0, SHADOWS)) record(plugin, connection, shadow, about)
   if (!refusal) return false
   setBlocks(blocks)
   const decision = withRetryAfter(refusal)

@@ -1,4 +1,4 @@
-// What a limiter's answer means, and how it is said (RFC 5321 4.2, RFC 3463).
+// What a limiter's answer means, and the reply that tells it (RFC 5321 4.2, RFC 3463).
 
 import type { Decision, Rule } from '../../../core/decision'
 import type { CheckResult, Refusal as Refused } from '../../../core/limiter'
@@ -57,21 +57,21 @@ const NO_ROOM: Reply = { code: 452, status: '4.3.1' }
 const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 
 /** Reads the limiter's answer to a check or a dry run. */
-export function judge(config: LimitsConfig, plan: Plan, said: CheckResult): LimitVerdict {
+export function judge(config: LimitsConfig, plan: Plan, result: CheckResult): LimitVerdict {
   const known = plan.counts.some(
-    ({ when }, at) => when === 'known-network check' && (said.states[at]?.used ?? 0) > 0,
+    ({ when }, at) => when === 'known-network check' && (result.states[at]?.used ?? 0) > 0,
   )
   // A message may have tens of thousands of recipient domains, all of them over.
-  const countOf = new Map(said.refusals.length ? plan.counts.map((count) => [count.charge, count]) : [])
-  const refusals = said.refusals.flatMap((refused) => {
+  const countOf = new Map(result.refusals.length ? plan.counts.map((count) => [count.charge, count]) : [])
+  const refusals = result.refusals.flatMap((refused) => {
     const count = refused.kind === 'rate' ? countOf.get(refused.charge) : undefined
     return refusalOf(config, plan, refused, count, known) ?? []
   })
   const refusal = heaviest(refusals)
   return {
     ...(refusal && { refusal }),
-    blocks: blocksOf(plan, said, known),
-    shadows: shadowsOf(plan, said, known),
+    blocks: blocksOf(plan, result, known),
+    shadows: shadowsOf(plan, result, known),
     known,
   }
 }
