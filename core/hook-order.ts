@@ -35,7 +35,7 @@ export const HOOK_ORDER: readonly HookRow[] = [
       -90,
       'a client that may relay is spared the checks of strangers, not our limits',
     ],
-    ...['helo', 'ehlo', 'mail', 'rcpt', 'data'].map(
+    ...['helo', 'ehlo', 'unrecognized_command', 'mail', 'rcpt', 'data', 'data_post'].map(
       (hook): Row => [hook, 'reject', -100, 'a reload may have put an open connection into [reject]'],
     ),
   ]),

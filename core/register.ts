@@ -7,7 +7,7 @@ import { insidesOf, requireSupported } from './haraka/supported'
 import type { Connection, Next, Plugin } from './haraka/types'
 import { type HeaderParser, setHeaderParser } from './header-address'
 import { hooksOf } from './hook-order'
-import { failStartOnErrors } from './ini/start-errors'
+import { failStartOnErrors, StartError } from './ini/start-errors'
 import { connectionClosed, connectionOpened, startServices, stopServices } from './services'
 import { tellStart } from './start-line'
 
@@ -25,14 +25,15 @@ const shared = {
   },
 }
 
-let isPrepared = false
+const registered = new Set<string>()
 
 /**
  * Comes first in each plugin's `register`: what all plugins of the bundle need, brought by the first one that loads.
  * Throws Error, with one sentence, where this Haraka is not one that we support: nothing of ours is registered then.
  */
 export function prepare(plugin: Plugin): void {
-  if (!isPrepared) {
+  requireLine(plugin)
+  if (registered.size === 0) {
     requireSupported(plugin)
     const { parseHeader } = insidesOf(plugin).package('@haraka/email-address') as {
       parseHeader: HeaderParser
@@ -42,9 +43,21 @@ export function prepare(plugin: Plugin): void {
     expectSpf(plugin)
     Object.assign(plugin, shared)
     registerRows(plugin, 'shared')
-    isPrepared = true
   }
+  registered.add(plugin.name)
   startServices(plugin)
+}
+
+/** A name that is none of ours would register no hook, and a line given twice would count everything twice. Throws Error. */
+function requireLine({ name }: Plugin): void {
+  const line = `relay-guard/${name
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .at(-1)}`
+  if (hooksOf(name).length === 0)
+    throw new StartError(`config/plugins: ${name} is no line of ours; write ${line}`)
+  if (registered.has(name))
+    throw new StartError(`config/plugins: ${name} is there twice; take one of the lines out`)
 }
 
 /** Comes last: the plugin's rows of core/hook-order.ts. Throws Error where an ini file has errors. */

@@ -11,6 +11,8 @@ import { runAtOnce } from '../core/time-slices'
 import { readAcl } from '../plugins/acl/config'
 import { classify } from '../plugins/acl/policy'
 import { readDomains } from '../plugins/domains/config'
+import { senderRefusal } from '../plugins/domains/hooks/mail'
+import { runtime } from '../plugins/domains/hooks/runtime'
 import { type AddressFeatures, featuresOf } from '../plugins/domains/policy/address-features'
 import { judgeRecipient, RECIPIENT_CHECKS, recipientFacts } from '../plugins/domains/policy/recipient'
 import {
@@ -279,6 +281,31 @@ describe('the list of checks of a sender', () => {
       '451 4.4.3',
     ])
   })
+})
+
+describe('MAIL FROM in a transaction that is open', () => {
+  const { plugin } = pluginOf()
+  const config = domainsOf(`[main]\nanti_spoof = reject\n[ours.example]\n${hop}\n`)
+  const clients = { 'in [relay]': '192.0.2.3', 'logged in': '203.0.113.9' }
+  const acl = registry.acl!
+  let generation = 1
+
+  for (const [who, remoteAddress] of Object.entries(clients))
+    it(`is judged anew where acl.ini or auth.ini alone was reloaded: ${who}`, () => {
+      runtime.domains = { value: config, generation: 1 } as typeof runtime.domains
+      const connection = connectionOf({ remoteAddress })
+      if (who === 'logged in') {
+        connection.relaying = true
+        connection.notes.auth_user = 'boss@ours.example'
+      }
+      connection.begin('<boss@ours.example>')
+      assert.equal(senderRefusal(plugin, connection), undefined)
+      registry.acl = { classify: () => ({ class: 'nobody' }), generation: () => ++generation }
+      registry.loginHolds = () => false
+      assert.equal(senderRefusal(plugin, connection)?.code, 550)
+      registry.acl = acl
+      delete registry.loginHolds
+    })
 })
 
 describe('the features of an address', () => {

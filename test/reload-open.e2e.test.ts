@@ -76,6 +76,8 @@ before(async () => {
     kept: '127.31.0.1',
     never: '127.32.0.1',
     rejected: '127.33.0.1',
+    'rejected at another command': '127.33.0.2',
+    'rejected at the dot': '127.33.0.3',
     removed: '127.34.0.1',
     added: '127.35.0.1',
   })) {
@@ -90,6 +92,7 @@ before(async () => {
     clients[name] = await at('127.36.0.1', from)
     assert.equal((await clients[name].command(`RCPT TO:${to}`)).code, 250, name)
   }
+  assert.equal(await code('rejected at the dot', 'DATA'), '354 ')
   haraka.write(
     'relay-guard/acl.ini',
     acl('127.35.0.0/16\n[never]\n127.32.0.0/16\n[reject]\n127.33.0.0/16 = closed\n'),
@@ -127,6 +130,14 @@ describe('a reload of acl.ini, for a connection with a transaction open', () => 
       /^554 5\.7\.1 .*127\.33\.0\.1 is not welcome here: closed/,
     )
     assert.equal((await clients['rejected']!.command('NOOP')).code, 0, 'still connected')
+  })
+
+  it('ends it at any command that a hook sees, so that no password is tried any more', async () => {
+    assert.equal(await code('rejected at another command', 'AUTH PLAIN AGEAYg=='), '554 5.7.1')
+  })
+
+  it('ends it at the final dot, too', async () => {
+    assert.equal(await code('rejected at the dot', 'Subject: x\r\n\r\nx\r\n.'), '554 5.7.1')
   })
 
   it('gives the right to who is now in [relay]', async () => {

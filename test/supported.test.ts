@@ -113,6 +113,17 @@ const broken: Record<string, () => Plugin> = {
     (deny) => (next, object, params) =>
       deny((code: number) => (next as (code: number) => void)(code === OK ? CONT : code), object, params),
   ),
+  'there is no section [uuid], which Haraka itself reads at every refusal; add it, with deny_chars = 0':
+    replaced({
+      connection: connectionClass(
+        (Real) =>
+          class extends Real {
+            respond() {
+              throw new TypeError("Cannot read properties of undefined (reading 'deny_chars')")
+            }
+          },
+      ),
+    }),
   'Connection.prototype has no accessor "relaying"': replaced({
     connection: (real) => ({ ...real, Connection: class Connection {} }),
   }),

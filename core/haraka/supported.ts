@@ -1,5 +1,6 @@
 // Whether this bundle runs on this Haraka: tried once, before anything relies on it.
 import { createRequire } from 'node:module'
+import { StartError } from '../ini/start-errors'
 import { assumptions } from './assumptions'
 import type { Assumption } from './assumptions/presence'
 import type { HarakaInsides, Plugin } from './types'
@@ -8,21 +9,16 @@ import type { HarakaInsides, Plugin } from './types'
 export const OLDEST = [3, 2] as const
 const NEWEST_TESTED = [3, 3] as const
 
-/** Ends the start with one sentence in the log: where the error was made helps nobody here. */
-class Unsupported extends Error {
-  override stack = this.message
-}
-
 /** Throws Error, with a message of one sentence, where this Haraka is too old or not built as we rely on. */
 export function requireSupported(plugin: Plugin, tried: readonly Assumption[] = assumptions): void {
   const haraka = insidesOf(plugin)
   const { version } = haraka.file('package.json') as { version: string }
   if (isBefore(version, OLDEST))
-    throw new Unsupported(`relay-guard needs Haraka ${OLDEST.join('.')}.0 or later; this is ${version}`)
+    throw new StartError(`relay-guard needs Haraka ${OLDEST.join('.')}.0 or later; this is ${version}`)
   for (const { where, fault, holds } of tried) {
     const error = failure(() => holds(haraka))
     if (error !== undefined)
-      throw new Unsupported(`relay-guard does not fit this Haraka ${version}: ${where}: ${fault}${error}`)
+      throw new StartError(`relay-guard does not fit this Haraka ${version}: ${where}: ${fault}${error}`)
   }
   if (isBefore(NEWEST_TESTED.join('.'), versionOf(version)))
     plugin.lognotice(

@@ -2,6 +2,11 @@
 import type { Host } from './host'
 import { type ConfigError, printConfigError } from './parse'
 
+/** Ends the start with one line in the log: Haraka prints an error's stack, which helps nobody here. */
+export class StartError extends Error {
+  override stack = this.message
+}
+
 let refused = 0
 
 /** Logs the errors of a file, and remembers that there were some. */
@@ -21,7 +26,5 @@ export function failStartOnErrors(host: Host): void {
     .map((line) => line.replace(/^haraka-plugin-/, ''))
     .filter((line) => line.startsWith('relay-guard/'))
   if (ours.includes(host.name) && ours.at(-1) !== host.name) return
-  const error = new Error(`config/relay-guard has errors (${refused}), listed above; Haraka does not start`)
-  error.stack = error.message
-  throw error
+  throw new StartError(`config/relay-guard has errors (${refused}), listed above; Haraka does not start`)
 }

@@ -42,6 +42,8 @@ export function register(this: Plugin): void {
   registry.firstDomain = () => runtime.domains.value.domains.first?.name
   registry.inForce.domains = () => counted(runtime.domains.value.domains.all().length, 'domain')
   registerHooks(this)
+  // Undefined where the file has errors: Haraka does not start then, once all of our lines have told theirs.
+  if (!runtime.domains.value) return
   const pluginDomains = runtime.domains.value.domains.all().some(({ delivery }) => delivery === 'plugin')
   for (const line of queueWarnings((this.config.get('plugins', 'list') ?? []) as string[], pluginDomains))
     this.logwarn(line)

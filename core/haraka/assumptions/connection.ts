@@ -7,6 +7,19 @@ import { isSetThroughPrototype, tryConnection, tryMailPort, tryTransaction } fro
 /** See `assumptions`. */
 export const connectionAssumptions: Assumption[] = [
   {
+    where: 'config/connection.ini',
+    fault:
+      'there is no section [uuid], which Haraka itself reads at every refusal; add it, with deny_chars = 0',
+    holds: (haraka) => {
+      try {
+        tryConnection(haraka).respond(550, 'no')
+        return true
+      } catch (error) {
+        return !/deny_chars/.test((error as Error).message)
+      }
+    },
+  },
+  {
     where: 'connection.js',
     fault: 'Connection.prototype has no accessor "relaying"',
     holds: (haraka) => {

@@ -82,7 +82,10 @@ export function messageRefusal(plugin: Plugin, connection: Connection): Decision
   if (!transaction) return undefined
   const state = stateOf(transaction)
   if (state.messageJudged) return undefined
-  const refusal = malformedMessage(transaction) ?? judgeContent(plugin, connection, transaction)
+  const refusal =
+    senderRefusal(plugin, connection) ??
+    malformedMessage(transaction) ??
+    judgeContent(plugin, connection, transaction)
   state.messageJudged = refusal === undefined
   return refusal
 }

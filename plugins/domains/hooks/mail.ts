@@ -27,21 +27,21 @@ export const judge_sender = guarded(function (this, next, connection) {
 })
 
 /**
- * Why MAIL FROM is refused; a tag is recorded and kept for the header. Judged once for each configuration, at MAIL or,
- * where that hook did not run or the file has changed since, later.
+ * Why MAIL FROM is refused; a tag is recorded once and kept for the header. Judged again at each command of the
+ * transaction: a reload, of whichever file, may have taken the right or the login that excused it, and a plugin that
+ * ended the mail hook may have kept it from being judged there.
  */
 export function senderRefusal(plugin: Plugin, connection: Connection): Decision | undefined {
   const { transaction } = connection
-  const { value, generation } = runtime.domains
-  if (!transaction || stateOf(transaction).senderJudged === generation) return undefined
-  const state = stateOf(transaction)
+  if (!transaction) return undefined
+  const { tags } = stateOf(transaction)
   const party = partyOf(connection)
-  const decision = judgeSender(value, plain(transaction.mail_from), party, ownsOf(party))
+  const sender = plain(transaction.mail_from)
+  const decision = judgeSender(runtime.domains.value, sender, party, ownsOf(party))
   if (decision && decision.code >= 400) return decision
-  state.senderJudged = generation
-  delete state.tags.sender
-  if (!decision) return undefined
-  record(plugin, connection, decision)
-  state.tags.sender = `forged-sender; ${decision.text}`
+  const tag = decision && `forged-sender; ${decision.text}`
+  if (decision && tags.sender !== tag) record(plugin, connection, decision)
+  if (tag) tags.sender = tag
+  else delete tags.sender
   return undefined
 }

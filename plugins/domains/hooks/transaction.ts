@@ -20,11 +20,6 @@ export interface TransactionState {
   choice?: DeliveryChoice
   /** The transaction with the next hop, under `forward`. */
   next?: Delivery
-  /**
-   * MAIL FROM was judged by this generation of domains.ini; where a plugin before us ended the mail hook, it is judged at
-   * RCPT.
-   */
-  senderJudged?: number
   /** What the RCPT that is not answered yet asks for: which address, where its recipients begin, how many were accepted before. */
   asked?: { address: Address; at: number; accepted: number }
   /** Targets of an alias that go another way than `choice`: by the queue. */
