@@ -40,6 +40,22 @@ test('a Redis that is down at start leaves the limits in force, and is used once
   await late.stop()
 })
 
+test('connections that come before Redis is connected to count there before the next one asks', async () => {
+  const own = await RedisServer.start()
+  const started = makeLimiter(own.settings)
+  const slot = (n: number) => started.limiter.check([], [lease(`host/1/${n}`, 3)])
+  const early = await Promise.all([1, 2, 3].map(slot))
+  assert.deepEqual(
+    early.map(({ allowed, source }) => `${allowed} ${source}`),
+    ['true memory', 'true memory', 'true memory'],
+  )
+  await started.limiter.ready(10_000)
+  const { allowed, source } = await slot(4)
+  assert.deepEqual([allowed, source], [false, 'redis'])
+  await started.limiter.close()
+  await own.stop()
+})
+
 test('a Redis that hangs costs the timeout once, and charges nothing when it goes on', async () => {
   assert.equal((await fire(watched, 4)).allowed, 4)
   server.hang()

@@ -72,6 +72,8 @@ export class Failover implements Store {
   #told: 'nothing' | 'up' | 'down' = 'nothing'
   #timer: NodeJS.Timeout | undefined
   #missed: Lease[] = []
+  /** The second store has granted leases of which the first, although it is up, knows nothing. */
+  #strayed = false
   #backAt = Number.NEGATIVE_INFINITY
   #faults = { at: 0, left: 0 }
 
@@ -96,6 +98,7 @@ export class Failover implements Store {
     // What was charged in a store that is away cannot be given back there, and must not be given back here.
     const instead: Step = step.source ? { ...step, op: 'dry-run' } : step
     if (this.#down) return this.second.step(instead, now)
+    if (this.#strayed && step.leases.length > 0) await this.#takeAlong()
     try {
       const answer = await within(this.options.timeout, this.primary.step(step, now))
       this.#tellUp()
@@ -106,6 +109,7 @@ export class Failover implements Store {
       const blame = error instanceof NoAnswer ? 'store' : this.primary.blame(error)
       if (blame === 'store') this.#fail(error)
       if (blame === 'step') this.#fault(error)
+      if (blame !== 'store' && step.leases.length > 0) this.#strayed = true
       return this.second.step(instead, now)
     }
   }
@@ -161,6 +165,16 @@ export class Failover implements Store {
   #miss(leases: Lease[]): void {
     this.#missed.push(...leases)
     if (this.#missed.length > MISSED) this.#missed.splice(0, this.#missed.length - MISSED)
+  }
+
+  /** Before a lease is asked for there: what this process holds must not be given to somebody else. */
+  async #takeAlong(): Promise<void> {
+    await within(this.options.timeout, this.primary.renew(this.options.held())).then(
+      () => {
+        this.#strayed = false
+      },
+      () => undefined,
+    )
   }
 
   /** Off the SMTP path: the heartbeat after it mends what is lost here. */
