@@ -34,6 +34,12 @@ export function aliasTargets(transaction: Transaction): { asked: Address; target
   return targets.length === 1 && targets[0] === asked.address ? undefined : { asked: asked.address, targets }
 }
 
+/** The alias that each target stands for, once it is accepted. */
+const aliases = new WeakMap<Address, Address>()
+
+/** The alias that put this recipient in its place; undefined: the client named it. */
+export const aliasOf = (recipient: HarakaAddress): Address | undefined => aliases.get(plain(recipient))
+
 /** Why the alias that is asked for is refused; undefined: it is none, or nothing is against it. */
 export function aliasRefusal(connection: Connection, transaction: Transaction): Decision | undefined {
   const alias = aliasTargets(transaction)
@@ -55,6 +61,7 @@ export function chooseAliasWay(
 ): { way?: DeliveryChoice; refused?: Decision } | undefined {
   const alias = aliasTargets(transaction)
   if (!alias) return undefined
+  for (const target of alias.targets) aliases.set(target, alias.asked)
   const routed = alias.targets.flatMap((target) => {
     const way = deliveryChoiceFor(connection, judge(connection, target).accepted?.domain)
     return way ? [{ target, way }] : []

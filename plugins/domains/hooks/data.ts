@@ -7,14 +7,17 @@ import { partyOf } from '../../../core/haraka/party-of'
 import { mayRelay } from '../../../core/haraka/relaying'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection, Plugin, Transaction } from '../../../core/haraka/types'
+import { inNameOf } from '../policy/alias'
 import { fromAddresses, valuesOf } from '../policy/header'
 import { judgeFromSize, judgeLoop } from '../policy/message'
 import { MessageOctets } from '../policy/octets'
 import { nextHopConflict } from '../policy/route-choice'
 import { judgeFrom } from '../policy/sender'
-import { forgetRefused } from './alias'
+import { aliasOf, forgetRefused } from './alias'
 import { match } from './forward'
 import { senderRefusal } from './mail'
+import { rememberClient } from './outbound'
+import { redirect } from './redirect'
 import { deliveryChoiceFor, judge, ownsOf, runtime } from './runtime'
 import { stateOf } from './transaction'
 
@@ -57,20 +60,30 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
   if (!transaction) return undefined
   const state = stateOf(transaction)
   delete state.choice
-  for (const recipient of transaction.rcpt_to) {
+  for (const [at, recipient] of transaction.rcpt_to.entries()) {
     const { accepted, refused } = judge(connection, recipient)
     if (refused) return { ...refused, outcome: 'message.relay-denied' }
-    if (state.queued.has(plain(recipient))) continue
-    const choice = deliveryChoiceFor(connection, accepted?.domain)
+    const isQueued = state.queued.has(plain(recipient))
+    // Another plugin's OK at rcpt_ok keeps ask_next_hop from doing it.
+    const target = accepted.instead ? redirect(transaction, at, accepted.instead) : recipient
+    if (isQueued) {
+      state.queued.add(plain(target))
+      continue
+    }
+    const choice = deliveryChoiceFor(connection, accepted.domain)
     const conflict = nextHopConflict(state.choice, choice)
     if (conflict) return conflict
     if (choice) state.choice = choice
   }
-  return state.choice?.delivery === 'forward' ? match(runtime.client, transaction, state.choice) : undefined
+  if (state.choice?.delivery !== 'forward') return undefined
+  const no = await match(runtime.client, transaction, state.choice)
+  const asked = no && aliasOf(no.recipient)
+  return asked ? inNameOf(asked, no.decision, plain(no.recipient).address) : no?.decision
 }
 
-/** Refuses a message that cannot leave as it came, loops, or is forged. */
+/** Refuses a message that cannot leave as it came, loops, or is forged. From here on other plugins may queue it. */
 export const judge_message = guarded(function (this, next, connection) {
+  if (connection.transaction) rememberClient(connection, connection.transaction)
   const refusal = messageRefusal(this, connection)
   if (refusal) answer(this, next, connection, refusal)
   else next()

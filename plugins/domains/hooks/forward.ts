@@ -35,12 +35,13 @@ export async function match(
   client: NextHopClient,
   transaction: Transaction,
   choice: DeliveryChoice,
-): Promise<Decision | undefined> {
+): Promise<{ recipient: HarakaAddress; decision: Decision } | undefined> {
   const { queued } = stateOf(transaction)
   const held = transaction.rcpt_to.filter((recipient) => !queued.has(plain(recipient)))
   const outcomes = await deliveryFor(client, transaction, choice).hold(held.map(wire))
   const no = outcomes.find(({ reply }) => !isAccepted(reply))
-  return no && decide(no.reply, choice, 'message')
+  const recipient = no && held.find((each) => wire(each) === no.recipient)
+  return recipient && { recipient, decision: decide(no.reply, choice, 'message') }
 }
 
 /** Hands the message over. SMTP has one answer for all recipients, LMTP one each (RFC 2033 4.2). */

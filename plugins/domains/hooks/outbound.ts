@@ -10,7 +10,7 @@ import type { Route } from '../../../core/next-hop/route'
 import type { DomainsConfig } from '../config'
 import type { Memory } from '../policy/bounce'
 import { bodyOf } from './forward'
-import { skipPlugins, stateOf } from './transaction'
+import { stateOf } from './transaction'
 
 /**
  * Puts the message into the outbound queue for `transaction.rcpt_to`. `refused`: recipients that are to get a DSN at
@@ -24,12 +24,7 @@ export function enqueue(
 ): Promise<void> {
   const fatal = transaction.rcpt_to.find(cannotBeQueued)
   if (fatal) return Promise.reject(new Error(`Haraka 3.2 cannot queue mail for the domain ${fatal.host}`))
-  const memory: Memory = {
-    ip: connection.remote.ip,
-    mayRelay: mayRelay(connection),
-    spfPass: senderSpf(connection) === 'pass',
-    ...bodyOf(stateOf(transaction).parameters),
-  }
+  const memory = rememberClient(connection, transaction)
   if (refused.length > 0) {
     memory.refused = Object.fromEntries(
       refused.map(({ recipient, reply }) => [
@@ -38,8 +33,6 @@ export function enqueue(
       ]),
     )
   }
-  transaction.notes['relay_guard'] = memory
-  if (!memory.mayRelay) leaveUnsigned(transaction)
   const outbound = plugin.haraka_require('outbound') as Outbound
   return new Promise((resolve, reject) =>
     outbound.send_trans_email(transaction, (code, message = '') =>
@@ -49,12 +42,20 @@ export function enqueue(
 }
 
 /**
- * The stock dkim plugin signs whatever core's queue takes, with the key of the domain in From: a stranger's message would
- * leave with our signature.
+ * Writes into the notes of the message, which go into its queue file whoever queues it, what is known of the client.
+ * A stranger's message is marked as signed: the stock dkim plugin signs whatever core's queue takes, with the key of the
+ * domain in From:, and it would leave with our signature. Returns the memory.
  */
-function leaveUnsigned(transaction: Transaction) {
-  transaction.notes['dkim_signed'] = true
-  skipPlugins(transaction, ['dkim', 'dkim_sign'])
+export function rememberClient(connection: Connection, transaction: Transaction): Memory {
+  const memory: Memory = {
+    ip: connection.remote.ip,
+    mayRelay: mayRelay(connection),
+    spfPass: senderSpf(connection) === 'pass',
+    ...bodyOf(stateOf(transaction).parameters),
+  }
+  transaction.notes['relay_guard'] = memory
+  if (!memory.mayRelay) transaction.notes['dkim_signed'] = true
+  return memory
 }
 
 /** The route of a queued message's domain: ours, or the smarthost; undefined: the MX. */

@@ -21,7 +21,7 @@ import type { DeliveryChoice } from '../policy/route-choice'
 import type { Domain } from '../table'
 import { finalCheck, messageRefusal } from './data'
 import { decide, send, wire } from './forward'
-import { enqueue, routeOf } from './outbound'
+import { enqueue, rememberClient, routeOf } from './outbound'
 import { deliver } from './queued-mail'
 import { judge, runtime } from './runtime'
 import { skipPlugins, stateOf } from './transaction'
@@ -29,10 +29,18 @@ import { skipPlugins, stateOf } from './transaction'
 /** Seconds for one hook: above every deadline of ours, as RCPT's budget and the whole hand-over (Settings.handOver). */
 export const HOOK_TIMEOUT = 3900
 
-/** Stock queue plugins deliver whatever reaches them: only mail for domains with `delivery = plugin` may. */
+/** Plugins that sign what core's queue takes. The older ones ask no note whether it is signed. */
+const SIGNERS = ['dkim', 'dkim_sign']
+
+/**
+ * Stock queue plugins deliver whatever reaches them: only mail for domains with `delivery = plugin` may. Whatever they
+ * queue, and whoever does, is remembered as the mail of this client.
+ */
 export const keep_from_others = guarded(function (this, next, connection) {
   const { transaction } = connection
-  if (transaction && !forOthers(connection, transaction)) skipPlugins(transaction, STOCK_DELIVERY)
+  if (!transaction) return next()
+  if (!rememberClient(connection, transaction).mayRelay) skipPlugins(transaction, SIGNERS)
+  if (!forOthers(connection, transaction)) skipPlugins(transaction, STOCK_DELIVERY)
   next()
 })
 

@@ -2,16 +2,17 @@
 
 import { ownFailure } from '../../../core/decision'
 import { plain } from '../../../core/haraka/address'
+import { mayRelay } from '../../../core/haraka/relaying'
 import { answer, guarded, record } from '../../../core/haraka/reply'
-import type { HarakaAddress, Transaction } from '../../../core/haraka/types'
+import type { Connection, HarakaAddress, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
-import type { Mailbox } from '../../../core/party'
 import { clean } from '../../../core/text'
 import { inNameOf } from '../policy/alias'
-import { nextHopConflict } from '../policy/route-choice'
+import { type DeliveryChoice, nextHopConflict } from '../policy/route-choice'
 import { aliasRefusal, aliasTargets, chooseAliasWay, rememberAsked } from './alias'
 import { ask } from './forward'
 import { senderRefusal } from './mail'
+import { redirect } from './redirect'
 import { deliveryChoiceFor, judge, runtime } from './runtime'
 import { stateOf } from './transaction'
 
@@ -38,20 +39,36 @@ export const last_word = guarded(function (this, next, connection, recipient: Ha
   const { transaction } = connection
   if (!transaction) return next()
   const { accepted, refused } = judge(connection, recipient)
+  const state = stateOf(transaction)
+  const taken = takenWay(connection, transaction)
+  if (taken) state.choice = taken
+  else delete state.choice
   const alias = chooseAliasWay(connection, transaction)
   const refusal =
     senderRefusal(this, connection) ??
     aliasRefusal(connection, transaction) ??
     refused ??
     alias?.refused ??
-    nextHopConflict(
-      stateOf(transaction).choice,
-      alias?.way ?? deliveryChoiceFor(connection, accepted?.domain),
-    )
-  if (refusal)
-    return answer(this, next, connection, refusal, about(stateOf(transaction).asked?.address ?? recipient))
+    nextHopConflict(taken, alias?.way ?? deliveryChoiceFor(connection, accepted?.domain))
+  if (refusal) return answer(this, next, connection, refusal, about(state.asked?.address ?? recipient))
   next()
 })
+
+/**
+ * The way of the recipients before this one. They are looked at anew, because not every RCPT comes to ask_next_hop:
+ * another plugin may end rcpt_ok with OK, or refuse there.
+ */
+function takenWay(connection: Connection, transaction: Transaction): DeliveryChoice | undefined {
+  if (mayRelay(connection)) return undefined
+  const { asked, queued } = stateOf(transaction)
+  const before = transaction.rcpt_to.slice(0, asked?.at ?? -1)
+  for (const recipient of before) {
+    if (queued.has(plain(recipient))) continue
+    const way = deliveryChoiceFor(connection, judge(connection, recipient).accepted?.domain)
+    if (way) return way
+  }
+  return undefined
+}
 
 /** After everything else that may refuse, because a RCPT cannot be taken back at the next hop. */
 export const ask_next_hop = guarded(async function (this, next, connection, recipient: HarakaAddress) {
@@ -60,7 +77,9 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
   if (!transaction || !accepted) return answer(this, next, connection, ownFailure(this), about(recipient))
   const alias = aliasTargets(transaction)
   const way = chooseAliasWay(connection, transaction)?.way ?? deliveryChoiceFor(connection, accepted.domain)
-  const target = accepted.instead ? redirect(transaction, recipient, accepted.instead) : recipient
+  const target = accepted.instead
+    ? redirect(transaction, transaction.rcpt_to.length - 1, accepted.instead)
+    : recipient
   const { queued } = stateOf(transaction)
   let decision = accepted.decision
   for (const one of alias?.targets.filter((each) => !queued.has(each)) ?? [target]) {
@@ -70,16 +89,7 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
   }
   const named = alias ? inNameOf(alias.asked, decision, plain(target).address) : decision
   if (!isAccepted(named)) return answer(this, next, connection, named, about(alias?.asked ?? target))
-  if (way) stateOf(transaction).choice = way
   record(this, connection, named, about(alias?.asked ?? target))
   delete stateOf(transaction).asked
   next(CONT, `${named.status} ${clean(named.text)}`)
 })
-
-/** Puts the address where <postmaster> goes in its place. */
-function redirect(transaction: Transaction, from: HarakaAddress, to: Mailbox): HarakaAddress {
-  const Constructor = from.constructor as new (user: string, host: string) => HarakaAddress
-  const address = new Constructor(to.user, to.host)
-  transaction.rcpt_to[transaction.rcpt_to.length - 1] = address
-  return address
-}
