@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseIni } from '../core/ini/parse'
+import { linesOf } from '../core/lines'
 import { ownListeners } from '../core/net/own-listeners'
 import type { World } from '../plugins/domains/config'
 
@@ -23,8 +24,7 @@ const read = (dir: string, file: string): string => {
  * line of its own: behind a name it is part of the name.
  */
 export const pluginLines = (dir: string): string[] =>
-  read(dir, 'plugins')
-    .split(/\r\n|\r|\n/)
+  [...linesOf(read(dir, 'plugins'))]
     .map((line) => line.trim())
     .filter((line) => line !== '' && !/^[;#]/.test(line))
     .map((line) => line.replace(/^haraka-plugin-/, ''))

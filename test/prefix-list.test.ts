@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { parseIni } from '../core/ini/parse'
 import { parseEntry } from '../core/net/range'
 import { entries, type OnEntry } from '../core/net/range-file'
 import { runAtOnce, runInTimeSlices } from '../core/time-slices'
+import { readDomains } from '../plugins/domains/config'
 import { longestTurn } from './support/longest-turn'
+import { fc } from './support/random'
+import { readText } from './support/reading'
+
+const world = { ownListener: () => false, hostName: 'mx.example' }
 
 const readEntries = (text: Buffer | string, onEntry: OnEntry) => runAtOnce(entries(text, onEntry))
 
@@ -24,6 +30,53 @@ test('entries come with their line numbers, without comments and blank lines, fr
   ]
   assert.deepEqual(read(text), { seen, errors: [] })
   assert.deepEqual(read(Buffer.from(text)), { seen, errors: [] })
+})
+
+test('lines end alike in list files, ini files and host_list: a list with CR alone was one comment', () => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.tuple(
+          fc.constantFrom('# x', '', 'a.example', '192.0.2.1 ; y'),
+          fc.constantFrom('\n', '\r\n', '\r'),
+        ),
+      ),
+      (lines) => {
+        // An empty line between CR and LF would join them.
+        const safe = lines.filter(
+          ([line, end], at) => !(line === '' && end === '\n' && lines[at - 1]?.[1] === '\r'),
+        )
+        const text = safe.flat().join('')
+        const expected = safe.flatMap(([line], at) =>
+          /^[a1]/.test(line) ? [[at + 1, line.split(' ')[0]]] : [],
+        )
+        assert.deepEqual(read(text).seen, expected)
+        assert.deepEqual(
+          parseIni('acl.ini', `[relay]\n${text}`, []).flatMap(({ entries: all }) =>
+            all.map(({ line }) => line - 1),
+          ),
+          expected.map(([line]) => line),
+        )
+        const { value } = readText(
+          'domains.ini',
+          '[main]\nhost_list = true\n',
+          (r) => readDomains(r, world),
+          {
+            'config/host_list': text.replaceAll('192.0.2.1', 'b.example'),
+          },
+        )
+        assert.deepEqual(
+          value.domains.all().map(({ name }) => name),
+          [...new Set(expected.map(([, entry]) => (entry === '192.0.2.1' ? 'b.example' : entry)))],
+        )
+      },
+    ),
+  )
+  assert.deepEqual(read('# my list\r10.0.0.0/8\r').seen, [[2, '10.0.0.0/8']])
+  assert.deepEqual(read('10.0.0.0/8 # a\r192.0.2.0/24\r\n').seen, [
+    [1, '10.0.0.0/8'],
+    [2, '192.0.2.0/24'],
+  ])
 })
 
 test('an empty text has no entries', () => {

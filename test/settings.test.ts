@@ -10,9 +10,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { promisify } from 'node:util'
+import { isEmpty } from '../core/ini/files'
 import type { Reader, Reading } from '../core/ini/reading'
 import { Setting } from '../core/ini/reload'
 import { failStartOnErrors } from '../core/ini/start-errors'
@@ -20,6 +21,7 @@ import { runAtOnce } from '../core/time-slices'
 import { readAcl } from '../plugins/acl/config'
 import { readDomains } from '../plugins/domains/config'
 import { pluginOf } from './support/connection'
+import { fc } from './support/random'
 
 const run = promisify(execFile)
 const dir = mkdtempSync(join(tmpdir(), 'relay-guard-settings-'))
@@ -274,6 +276,25 @@ describe('a file that a configuration names', () => {
     assert.equal(setting.value, 'two')
   })
 
+  it('that ends its lines with CR is cut where its last line has none', async () => {
+    const list = listOf('one\rtwo\r')
+    const { setting, log, pass } = wordsOf(`[main]\nfile = ${list}\n`)
+    writeFileSync(list, 'one\rtw')
+    await pass(20)
+    assert.equal(setting.value, 'one\rtwo')
+    assert.match(log[0] ?? '', /has no line end/)
+  })
+
+  it("by a relative path is in Haraka's directory, wherever Haraka was started", async () => {
+    const list = listOf('one\n')
+    assert.notEqual(process.cwd(), dir)
+    const { setting, log, pass } = wordsOf(`[main]\nfile = ${basename(list)}\n`)
+    assert.deepEqual([setting.value, log], ['one', []])
+    writeFileSync(list, 'two\n')
+    await pass(SETTLED)
+    assert.equal(setting.value, 'two')
+  })
+
   it('may be without a line end where it always was', async () => {
     const list = listOf('one')
     const { setting, pass } = wordsOf(`[main]\nfile = ${list}\n`)
@@ -289,6 +310,11 @@ describe('a file that a configuration names', () => {
       /is empty; a file that is meant to say nothing holds a comment/,
     ],
     ['holds only white space', (list) => writeFileSync(list, '\ufeff \r\n\t\n'), /is empty; /],
+    [
+      'holds only white space beyond ASCII',
+      (list) => writeFileSync(list, '\u00a0\u2028\n\u2003\r'),
+      /is empty; /,
+    ],
     [
       'is cut inside a line',
       (list) => truncateSync(list, 6),
@@ -387,7 +413,7 @@ describe('a list of acl.ini', () => {
     )
 
   for (const name of ['reject', 'never', 'relay'] as const)
-    for (const text of ['', ' \n\n', '192.0.2.0/2'])
+    for (const text of ['', ' \n\n', '\u00a0\n', '\u2028\ufeff\u3000\r\n', '192.0.2.0/2'])
       it(`${name}[] that becomes ${JSON.stringify(text)} keeps its entries: strangers could relay`, async () => {
         const list = join(dir, `${name}-${++files}.txt`)
         writeFileSync(list, '192.0.2.0/24\n')
@@ -401,6 +427,20 @@ describe('a list of acl.ini', () => {
         await pass(SETTLED)
         assert.ok(setting.value[name].table.lookup('192.0.2.9') < 0, 'comments only is a real empty list')
       })
+})
+
+describe('white space only', () => {
+  it('is what trim() leaves nothing of, at any place', () => {
+    const spaces = [...'\t\n\v\f\r \u00a0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000\ufeff']
+    const others = ['#', '\u200b', '\u0085', 'é', '\0']
+    const text = fc.array(fc.constantFrom(...spaces, ...spaces, ...others), { maxLength: 6 })
+    fc.assert(
+      fc.property(text, (chars) => {
+        const data = Buffer.from(chars.join(''))
+        assert.equal(isEmpty(data), data.toString().trim() === '')
+      }),
+    )
+  })
 })
 
 describe("Haraka's host_list", () => {

@@ -67,13 +67,20 @@ export interface Shape {
   endsInALine: boolean
 }
 
+/** Bytes of ASCII that trim() takes away. */
 const SPACE = new Set([...'\t\n\v\f\r '].map((char) => char.charCodeAt(0)))
 
-/** True where nothing but white space stands in it; a comment is something. */
+/** True where nothing but white space stands in it, of ASCII or not, as trim() knows it; a comment is something. */
 export function isEmpty(data: Buffer): boolean {
-  const start = data.subarray(0, 3).equals(Buffer.from('\ufeff')) ? 3 : 0
-  return data.subarray(start).every((byte) => SPACE.has(byte))
+  const first = data.find((byte) => !SPACE.has(byte))
+  // A list may be large: most need not be decoded.
+  return first === undefined || (first >= 0x80 && data.toString('utf8').trim() === '')
 }
 
+const LINE_ENDS = [0x0a, 0x0d]
+
 /** Whether it is empty, and whether its last line has an end. */
-export const shapeOf = (data: Buffer): Shape => ({ empty: isEmpty(data), endsInALine: data.at(-1) === 0x0a })
+export const shapeOf = (data: Buffer): Shape => ({
+  empty: isEmpty(data),
+  endsInALine: LINE_ENDS.includes(data.at(-1) ?? 0),
+})

@@ -1,5 +1,6 @@
 // The strict reader of our ini files, for the server and the command alike. Haraka's own reader drops lines that
 // it cannot read, lets the last of two equal keys win, and turns 0123 into 123: here each of these is an error.
+import { linesOf } from '../lines'
 import { clean } from '../text'
 import { shownLine, shownSection, withoutLogins } from './secrets'
 
@@ -52,32 +53,31 @@ export function parseIni(file: string, text: string, errors: ConfigError[]): Ini
   }
   const sections = new Map<string, IniSection>()
   let current: IniSection | undefined
-  for (const [index, raw] of text
-    .replace(/^\ufeff/, '')
-    .split(/\r\n|\n|\r/)
-    .entries()) {
+  let number = 0
+  for (const raw of linesOf(text)) {
     const line = raw.trim()
+    number++
     if (line === '' || line[0] === ';' || line[0] === '#') continue
     // [2001:db8::1]:25 is a key.
     if (line[0] === '[' && !/^\[[^\]]*\]:\d/.test(line)) {
       const name = /^\[([^[\]]+)\](?:\s+;.*)?$/s.exec(line)?.[1]?.trim()
       if (!name) {
-        wrong(current, `line ${index + 1}`, shownLine(file, clean(line, 200)))
+        wrong(current, `line ${number}`, shownLine(file, clean(line, 200)))
         continue
       }
       const isTwice = sections.has(name)
-      current = { name, line: index + 1, entries: [] }
+      current = { name, line: number, entries: [] }
       if (isTwice) wrong(current, '', 'the section is there twice; put its lines together')
       sections.set(name, current)
       continue
     }
     if (!current) {
-      current = { name: 'main', line: index + 1, entries: [] }
+      current = { name: 'main', line: number, entries: [] }
       sections.set('main', current)
     }
     const entry = parseEntry(line)
-    if (entry) current.entries.push({ ...entry, line: index + 1 })
-    else wrong(current, `line ${index + 1}`, shownLine(file, clean(line, 200)))
+    if (entry) current.entries.push({ ...entry, line: number })
+    else wrong(current, `line ${number}`, shownLine(file, clean(line, 200)))
   }
   return [...sections.values()]
 }

@@ -1,7 +1,7 @@
 // One reading of an ini file and of the files that it names.
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import { packageDir } from '../paths'
+import { harakaPath, packageDir } from '../paths'
 import { FileError, readWhole, type Shape, shapeOf, stampOf } from './files'
 import { type ConfigError, type IniSection, parseIni } from './parse'
 
@@ -15,7 +15,8 @@ export interface Reading {
   sections: IniSection[]
   errors: ConfigError[]
   /**
-   * Another file that belongs to this configuration, watched like the ini file. Throws FileError, whose message ends
+   * Another file that belongs to this configuration, watched like the ini file; a relative path begins at Haraka's
+   * directory. Throws FileError, whose message ends
    * a config error: for a file that cannot be read, and for one that is empty or cut where the last good one was not.
    */
   open(path: string): Buffer
@@ -84,7 +85,8 @@ export function readingOf(
   }
   const isCut = (file: string, data: Buffer) =>
     Boolean(inForce?.get(file)?.endsInALine) && !shapeOf(data).endsInALine
-  const open = (file: string): Buffer => {
+  const open = (named: string): Buffer => {
+    const file = harakaPath(named)
     const data = load(file)
     if (inForce?.get(file)?.empty === false && shapeOf(data).empty) return fail(EMPTY, 'unfinished')
     return isCut(file, data) ? fail(CUT, 'unfinished') : data

@@ -1,11 +1,9 @@
 // redis.ini → where Redis is, and what goes into the log stream.
 
-import { join } from 'node:path'
 import { type Fields, fieldsOf, knownSections, parseDuration } from '../ini/fields'
 import type { FileError } from '../ini/files'
 import type { Reading } from '../ini/reading'
 import { parseHostPort } from '../net/host-port'
-import { harakaDir } from '../paths'
 import { ValueError } from '../text'
 import {
   type Endpoint,
@@ -131,7 +129,7 @@ const FALLBACK = (): Endpoint => ({ host: '127.0.0.1', port: 6379 })
 /** Haraka's file; one that was never there says nothing. */
 function readHarakaFile(redis: Fields, open: Reading['open']): Record<string, HarakaSection> {
   try {
-    return parseHarakaIni(open(join(harakaDir(), HARAKA_FILE)).toString('utf8'))
+    return parseHarakaIni(open(HARAKA_FILE).toString('utf8'))
   } catch (error) {
     const { message, state } = error as FileError
     if (state !== 'missing') redis.wrong('', `${HARAKA_FILE} ${message}`)

@@ -2,6 +2,8 @@
 // command alike: the command runs where there may be no Haraka. It knows no errors: what it cannot read it passes over,
 // of two equal keys the last one wins, sections of one name are one, and nothing behind a value is a comment.
 
+import { linesOf } from '../lines'
+
 const COMMENT = /^\s*[;#].*$/
 const BLANK = /^\s*$/
 const SECTION = /^\s*\[([^\]]*)\]\s*$/
@@ -21,7 +23,7 @@ export function parseHarakaIni(text: string): Record<string, HarakaSection> {
   const sections: Record<string, HarakaSection> = { main: Object.create(null) }
   let current = sections['main'] as HarakaSection
   let before = ''
-  for (const raw of text.split(/\r\n|\r|\n/)) {
+  for (const raw of linesOf(text)) {
     if (COMMENT.test(raw) || BLANK.test(raw)) continue
     const name = SECTION.exec(raw)?.[1]?.trim()
     if (name !== undefined) {

@@ -1,16 +1,14 @@
 // The PEM files of redis.ini: whom we trust, and who we are. They are read with the configuration, so that a new
 // certificate is in force by itself, and a broken one is told before it is.
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { resolve } from 'node:path'
 import type { Fields } from '../ini/fields'
 import type { Reading } from '../ini/reading'
-import { harakaDir } from '../paths'
 import { ValueError } from '../text'
 import type { TlsOptions } from './endpoint'
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g
 
-/** Reads `tls_ca`, `tls_cert` and `tls_key`; relative paths begin at Haraka's directory. Errors go to the reading. */
+/** Reads `tls_ca`, `tls_cert` and `tls_key`. Errors go to the reading. */
 export function readTlsFiles(fields: Fields, open: Reading['open']): TlsOptions {
   const fileOf = (key: string, check: (pem: string) => string) =>
     fields.read(key, '', (path) => (path === '' ? '' : check(readPem(open, path))))
@@ -30,7 +28,7 @@ export function readTlsFiles(fields: Fields, open: Reading['open']): TlsOptions 
 
 function readPem(open: Reading['open'], path: string): string {
   try {
-    return open(resolve(harakaDir(), path)).toString('latin1')
+    return open(path).toString('latin1')
   } catch (error) {
     throw new ValueError((error as Error).message)
   }

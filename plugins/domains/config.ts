@@ -1,14 +1,12 @@
 // domains.ini → DomainsConfig
-
-import { join } from 'node:path'
 import { Fields, fieldsOf } from '../../core/ini/fields'
 import { nearest } from '../../core/ini/nearest'
 import type { Reading } from '../../core/ini/reading'
+import { entryOf, linesOf } from '../../core/lines'
 import { normalAddress, normalDomain, unquoted } from '../../core/mail-address'
 import type { OwnListener } from '../../core/net/own-listeners'
 import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
-import { harakaDir } from '../../core/paths'
 import { ValueError } from '../../core/text'
 import { readAuthorities, readRoute, readSmarthost } from './routes'
 import { type Domain, DomainTable } from './table'
@@ -116,14 +114,16 @@ function readDomain(fields: Fields, world: World & { ca: string }): Domain | und
 /** Haraka's config/host_list, a domain a line: domains whose mail other queue plugins take. */
 function readHostList({ open, errors }: Reading, domains: DomainTable): void {
   const wrong = (key: string, text: string) => errors.push({ file: 'host_list', section: '', key, text })
-  let text = ''
+  let text: Buffer | string = ''
   try {
-    text = open(join(harakaDir(), 'config', 'host_list')).toString('utf8')
+    text = open('config/host_list')
   } catch (error) {
     wrong('', (error as Error).message)
   }
-  for (const [index, raw] of text.split(/\r?\n/).entries()) {
-    const line = raw.replace(/[#;].*$/, '').trim()
+  let number = 0
+  for (const raw of linesOf(text)) {
+    const line = entryOf(raw)
+    number++
     if (line === '') continue
     try {
       domains.add({
@@ -136,7 +136,7 @@ function readHostList({ open, errors }: Reading, domains: DomainTable): void {
         routingCharacters: 'reject',
       })
     } catch (error) {
-      wrong(`line ${index + 1}`, (error as Error).message)
+      wrong(`line ${number}`, (error as Error).message)
     }
   }
 }

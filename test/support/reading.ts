@@ -2,6 +2,7 @@
 
 import { printConfigError } from '../../core/ini/parse'
 import { type Reading, readingOf } from '../../core/ini/reading'
+import { harakaPath } from '../../core/paths'
 
 export interface Read<T> {
   value: T
@@ -17,7 +18,7 @@ export function readText<T>(
   others: Record<string, string> = {},
 ): Read<T> {
   const files = new Map([[name, Buffer.from(text)]])
-  for (const [path, content] of Object.entries(others)) files.set(path, Buffer.from(content))
+  for (const [path, content] of Object.entries(others)) files.set(harakaPath(path), Buffer.from(content))
   const reading = readingOf(name, name, files, { frozen: true })
   const value = reader(reading)
   return { value, errors: reading.errors.map(printConfigError) }
