@@ -34,6 +34,10 @@ interface DataSide {
   respond(code: number): void
 }
 
+/** How core is told to read the header: `binary` after HELO; `late`: by a plugin, after our hook. */
+const ENCODINGS = ['utf8', 'binary', 'ascii', 'late'] as const
+type Encoding = (typeof ENCODINGS)[number]
+
 interface Received {
   refused?: string
   transaction: Transaction
@@ -41,12 +45,19 @@ interface Received {
 }
 
 /** Sends what a client writes after DATA, final dot included, through Haraka's own Connection and Transaction. */
-function receive(wire: Buffer, received = RECEIVED, pieces = wire.length || 1): Promise<Received> {
+function receive(
+  wire: Buffer,
+  received = RECEIVED,
+  pieces = wire.length || 1,
+  encoding: Encoding = 'utf8',
+): Promise<Received> {
   const connection = connectionOf()
   const transaction = connection.begin('<a@b.example>')
+  if (encoding !== 'late') transaction.encoding = encoding
   if (received) transaction.add_data(received)
   const octets = new MessageOctets()
   filterMessage(transaction, octets, 'X-Tag')
+  if (encoding === 'late') transaction.encoding = 'latin1'
   return new Promise((resolve) => {
     const side = connection as unknown as DataSide
     side.state = 3 // states.DATA
@@ -179,6 +190,8 @@ const messages = fc
   .oneof({ weight: 3, arbitrary: ordinary }, { weight: 1, arbitrary: fc.array(anyLine, { maxLength: 8 }) })
   .map((lines) => lines.filter((line) => line !== '.'))
 
+const encodings = fc.constantFrom(...ENCODINGS)
+
 const wireOf = (lines: string[]) => Buffer.from([...lines, '.', ''].join('\r\n'), 'latin1')
 
 describe('a message', () => {
@@ -186,19 +199,41 @@ describe('a message', () => {
     let accepted = 0
     const runs = 4000
     await fc.assert(
-      fc.asyncProperty(messages, fc.integer({ min: 1, max: 3000 }), async (lines, pieces) => {
-        const right = expected(lines)
-        const received = await receive(wireOf(lines), RECEIVED, pieces)
-        if (typeof right !== 'string') return assert.match(received.refused ?? '', right.refused)
-        assert.equal(received.refused, undefined)
-        accepted++
-        const { forwarded, queued } = await sent(received)
-        assert.equal(forwarded, right)
-        assert.equal(queued, right)
-      }),
+      fc.asyncProperty(
+        messages,
+        fc.integer({ min: 1, max: 3000 }),
+        encodings,
+        async (lines, pieces, encoding) => {
+          const right = expected(lines)
+          const received = await receive(wireOf(lines), RECEIVED, pieces, encoding)
+          if (typeof right !== 'string') return assert.match(received.refused ?? '', right.refused)
+          assert.equal(received.refused, undefined)
+          accepted++
+          const { forwarded, queued } = await sent(received)
+          assert.equal(forwarded, right)
+          assert.equal(queued, right)
+          const asUtf8 = await receive(wireOf(lines), RECEIVED, pieces)
+          assert.deepEqual(received.transaction.header.lines(), asUtf8.transaction.header.lines())
+        },
+      ),
       { seed, numRuns: runs, includeErrorInReport: true },
     )
     assert.ok(accepted > runs / 4, `${accepted} of ${runs} accepted`)
+  })
+})
+
+describe('header fields that Haraka reads as the same text', () => {
+  const same = fc.constantFrom('\xff', '\xfe', '\xef\xbf\xbd', '\xc3', 'a')
+  it('keep their own octets and their order, valid U+FFFD among them', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(same, { maxLength: 8 }), encodings, async (values, encoding) => {
+        const header = values.map((octets) => `Subject: ${octets}\r\n`).join('')
+        const received = await receive(Buffer.from(`${header}\r\n.\r\n`, 'latin1'), RECEIVED, 999, encoding)
+        const right = `${RECEIVED}${header}\r\n`
+        assert.deepEqual(await sent(received), { forwarded: right, queued: right })
+      }),
+      { seed, numRuns: 300 },
+    )
   })
 })
 
@@ -244,6 +279,22 @@ describe('a message without a header', () => {
       assert.deepEqual(await sent(received), { forwarded: whole, queued: whole })
     })
   }
+})
+
+describe('a field’s name', () => {
+  it('may be followed by blanks, and a continuation line has none, whatever is in it', async () => {
+    const blanks = ' '.repeat(900)
+    for (const header of [`X${blanks}: y`, `X\t ${blanks}: y`, `X: y\r\n${blanks}b: c`, `X: y\r\n\t:`]) {
+      const received = await receive(Buffer.from(`${header}\r\n\r\n.\r\n`))
+      assert.equal(received.refused, undefined, header)
+      assert.equal((await sent(received)).forwarded, `${RECEIVED}${header}\r\n\r\n`)
+    }
+    for (const line of [`X${blanks}b: c`, `X${blanks}b`, ':', 'X\x7f: y'])
+      assert.match(
+        (await receive(Buffer.from(`A: b\r\n${line}\r\n\r\n.\r\n`))).refused ?? '',
+        /no header field/,
+      )
+  })
 })
 
 describe('a header that is too large', () => {

@@ -62,10 +62,16 @@ after(async () => {
 })
 
 /** Sends octets as they are after DATA, and returns the answer to the final dot. */
-async function sendRaw(to: string, wire: Buffer, from = 'a@evil.example', ip = STRANGER): Promise<string> {
+async function sendRaw(
+  to: string,
+  wire: Buffer,
+  from = 'a@evil.example',
+  ip = STRANGER,
+  verb = 'EHLO',
+): Promise<string> {
   const client = await SmtpClient.connect({ port: haraka.port, from: ip })
   try {
-    await client.ehlo()
+    assert.equal((await client.command(`${verb} client.example`)).code, 250)
     assert.equal((await client.command(`MAIL FROM:<${from}>`)).code, 250)
     assert.equal((await client.command(`RCPT TO:<${to}>`)).code, 250)
     assert.equal((await client.command('DATA')).code, 354)
@@ -106,7 +112,8 @@ describe('a message of any octets', () => {
         fc.asyncProperty(
           fc.array(field, { maxLength: 5 }),
           fc.array(line, { maxLength: 5 }),
-          async (header, body) => {
+          fc.constantFrom('EHLO', 'HELO'),
+          async (header, body, verb) => {
             const lines = ['X-First: 1', ...header, 'Message-Id: <a@b>', 'Date: now', '', ...body]
             const wire = Buffer.from(
               lines
@@ -116,7 +123,13 @@ describe('a message of any octets', () => {
               'latin1',
             )
             const before = sink().messages.length
-            const answer = await sendRaw(`b@${domain}`, Buffer.concat([wire, Buffer.from('.\r\n')]))
+            const answer = await sendRaw(
+              `b@${domain}`,
+              Buffer.concat([wire, Buffer.from('.\r\n')]),
+              undefined,
+              undefined,
+              verb,
+            )
             assert.match(answer, /^250/)
             await until(() => sink().messages.length > before)
             assert.equal(arrived(sink()), wire.toString('latin1').replace(/^\./gm, ''))
@@ -193,6 +206,40 @@ describe('a message of any octets', () => {
       await until(() => sink().messages.length > before)
       assert.equal(sink().messages.at(-1)?.from, 'postmaster')
     })
+  }
+})
+
+test('HELO changes neither how a message is judged nor what a later EHLO on the connection is told', async () => {
+  const authors = [
+    'boss@forward.test',
+    'boss＠forward.test',
+    'boss@ｆorward.test',
+    'Bo\u200bss <boss@forward.test>',
+  ]
+  for (const verb of ['HELO', 'EHLO'])
+    for (const author of authors) {
+      const wire = Buffer.from(`From: ${author}\r\n\r\n.\r\n`)
+      assert.match(await sendRaw('b@forward.test', wire, undefined, undefined, verb), /^550 5\.7\.1/, author)
+    }
+
+  const client = await SmtpClient.connect({ port: haraka.port, from: STRANGER })
+  try {
+    await client.command('HELO client.example')
+    assert.equal((await client.command('MAIL FROM:<a@evil.example>')).code, 250)
+    await client.ehlo()
+    assert.equal((await client.command('MAIL FROM:<jörg@evil.example> SMTPUTF8 BODY=8BITMIME')).code, 250)
+    await client.command('RCPT TO:<b@queue.test>')
+    assert.equal((await client.command('DATA')).code, 354)
+    const before = queue.messages.length
+    const message = 'X-First: jörg\r\nMessage-Id: <a@b>\r\nDate: now\r\n\r\nü\r\n'
+    client.raw(`${message}.\r\n`)
+    assert.equal((await client.reply()).code, 250)
+    await haraka.queueEmpty()
+    assert.equal(queue.messages.length, before + 1)
+    assert.equal(queue.messages.at(-1)?.from, 'jörg@evil.example')
+    assert.equal(arrived(queue), Buffer.from(message).toString('latin1'))
+  } finally {
+    client.destroy()
   }
 })
 

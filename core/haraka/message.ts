@@ -1,6 +1,6 @@
 // The message inside Haraka's core, between DATA and the queue. Core keeps the header as text and drops what it does
 // not like; here its input is filtered, and its output made the octets that came in. Read with Haraka 3.3.4.
-import type { Plugin, Transaction } from './types'
+import type { Connection, Plugin, Transaction } from './types'
 
 /** What reads the message on its way into core. */
 export interface MessageFilter {
@@ -9,8 +9,20 @@ export interface MessageFilter {
   /** The next line belongs to the header. */
   readonly inHeader: boolean
   refuse(text: string): void
-  /** The octets of header fields that core's text does not give back, by that text. */
-  readonly exact: ReadonlyMap<string, Buffer[]>
+  /** The octets of header fields that core's text may not give back, by that text: of all fields with it, in order. */
+  readonly exact: ReadonlyMap<string, readonly Buffer[]>
+}
+
+/** How core makes text of octets, whatever HELO or another plugin says: what we judge and write is UTF-8. */
+const ENCODING = 'utf8'
+
+/**
+ * Undoes what core does after HELO: it reads the header as Latin-1, and commands too, also after a later EHLO on the
+ * same connection. Called at MAIL.
+ */
+export function readAsUtf8(connection: Connection): void {
+  connection.encoding = ENCODING
+  if (connection.transaction) connection.transaction.encoding = ENCODING
 }
 
 /** Says that a queue file of ours is dot-stuffed from its first line: core stuffs the body only. */
@@ -29,6 +41,7 @@ export function filterMessage(transaction: Transaction, filter: MessageFilter, f
     // Core's own Received field comes as text.
     if (typeof line === 'string') return addData.call(transaction, line)
     const { inHeader } = filter
+    transaction.encoding = ENCODING
     for (const one of filter.take(line)) {
       const before = transaction.header_lines.length
       addData.call(transaction, one)
@@ -77,10 +90,13 @@ export const lineWasCut = ({ notes }: Transaction): boolean => notes['data_line_
 
 /** Takes a field out of the header, also where a blank stands before the colon, which core does not see. */
 export function removeField(transaction: Transaction, name: string): void {
-  transaction.remove_header(name)
   const fields = transaction.message_stream.headers
-  const obsolete = new RegExp(`^${name}[ \\t]+:`, 'i')
-  for (let at = fields.length - 1; at >= 0; at--) if (obsolete.test(fields[at]!)) fields.splice(at, 1)
+  const named = new RegExp(`^${name}[ \\t]*:`, 'i')
+  // In one pass: core looks through all fields again for each one that it takes out.
+  let kept = 0
+  for (const field of fields) if (!named.test(field)) fields[kept++] = field
+  fields.length = kept
+  transaction.remove_header(name)
 }
 
 function pipeExactly(transaction: Transaction, filter: MessageFilter, first: string) {

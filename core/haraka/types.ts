@@ -77,6 +77,8 @@ export interface Transaction {
   header: Header
   rcpt_count: { accept: number }
   data_bytes: number
+  /** How the header's octets become text: `utf8`, or `binary` after HELO. */
+  encoding: string
   /** What came of the message. */
   msg_status?: 'accepted' | 'deferred' | 'rejected'
   message_stream: MessageStream
@@ -107,6 +109,8 @@ export interface Connection {
   capabilities: string[] | null
   relaying: boolean
   authheader?: string | undefined
+  /** How the octets of a command become text. */
+  encoding: string
   errors: number
   rcpt_count: { accept: number; tempfail: number; reject: number }
   proxy: { allowed: boolean }

@@ -10,6 +10,7 @@ export const messageAssumptions: Assumption[] = [
     rcpt_to: 'array',
     'rcpt_count.accept': 'number',
     data_bytes: 'number',
+    encoding: 'string',
     'notes.skip_plugins': 'array',
     'results.add': 'function',
     'message_stream.pipe': 'function',

@@ -1,6 +1,7 @@
 // Hooks at MAIL: who may write in our name.
 import type { Decision } from '../../../core/decision'
 import { plain } from '../../../core/haraka/address'
+import { readAsUtf8 } from '../../../core/haraka/message'
 import { partyOf } from '../../../core/haraka/party-of'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection, HarakaAddress, Plugin } from '../../../core/haraka/types'
@@ -15,6 +16,7 @@ export const begin = guarded(function (
   connection,
   params: [HarakaAddress, Record<string, string | null>],
 ) {
+  readAsUtf8(connection)
   if (connection.transaction) stateOf(connection.transaction).parameters = params[1] ?? {}
   next()
 })

@@ -1,5 +1,4 @@
 // The octets of a message as they arrive, line by line: what no server can carry unchanged is refused here.
-import { isUtf8 } from 'node:buffer'
 import type { Decision } from '../../../core/decision'
 
 const CR = 0x0d
@@ -46,8 +45,11 @@ export class MessageOctets {
     return this.#part !== 'body'
   }
 
-  /** Once all lines are read: header fields that are not UTF-8, by the text that Haraka makes of them: their octets, in order. */
-  get exact(): ReadonlyMap<string, Buffer[]> {
+  /**
+   * Once all lines are read: the octets of header fields whose text, as Haraka makes it, holds U+FFFD; by that text, in
+   * order. Those that came with a U+FFFD of their own are among them: their text is the same.
+   */
+  get exact(): ReadonlyMap<string, readonly Buffer[]> {
     this.#endField()
     return this.#exact
   }
@@ -76,8 +78,8 @@ export class MessageOctets {
       this.#part = 'body'
       return [line]
     }
-    const name = fieldName(line)
     const continued = line[0] === 0x20 || line[0] === 0x09
+    const name = continued ? undefined : fieldName(line)
     if (this.#part === 'start' && name === undefined) {
       // No header at all: the body begins at once, and the empty line that says so is put in front.
       this.#part = 'body'
@@ -98,9 +100,12 @@ export class MessageOctets {
   }
 
   #endField() {
-    if (!this.#field.every((line) => isUtf8(line))) {
-      const text = this.#field.map((line) => line.toString().replace(/\r\n$/, '\n')).join('')
-      this.#exact.set(text, [...(this.#exact.get(text) ?? []), Buffer.concat(this.#field)])
+    const text = this.#field.map((line) => line.toString().replace(/\r\n$/, '\n')).join('')
+    if (text.includes('\ufffd')) {
+      const octets = Buffer.concat(this.#field)
+      const same = this.#exact.get(text)
+      if (same) same.push(octets)
+      else this.#exact.set(text, [octets])
     }
     this.#field = []
     this.#fieldSize = 0
@@ -117,6 +122,6 @@ function stuffed(line: Buffer, wire: Buffer): Buffer {
 function fieldName(line: Buffer): string | undefined {
   const colon = line.indexOf(COLON)
   if (colon < 1) return undefined
-  const name = line.toString('latin1', 0, Math.min(colon, 1000)).replace(/[ \t]+$/, '')
-  return /^[!-9;-~]+$/.test(name) ? name.toLowerCase() : undefined
+  const name = /^([!-9;-~]+)[ \t]*$/.exec(line.toString('latin1', 0, Math.min(colon, 1000)))
+  return name?.[1]?.toLowerCase()
 }
