@@ -3,7 +3,6 @@
 import {
   constants,
   copyFileSync,
-  existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -11,6 +10,7 @@ import {
   symlinkSync,
 } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
+import { isAbsent } from '../core/ini/files'
 import { packageDir } from '../core/paths'
 import type { Call } from './call'
 import { harakaAt, pluginLines } from './haraka-dir'
@@ -26,7 +26,7 @@ export async function install({ dir, json, print }: Call): Promise<0 | 1> {
   const to = join(dir, 'config', 'relay-guard')
   mkdirSync(to, { recursive: true })
   const files = readdirSync(from).filter((file) => file.endsWith('.ini'))
-  const copied = files.filter((file) => !existsSync(join(to, file)))
+  const copied = files.filter((file) => isAbsent(join(to, file)))
   for (const file of copied) copyFileSync(join(from, file), join(to, file), constants.COPYFILE_EXCL)
   const linked = linkDocs(dir)
 

@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -14,12 +15,15 @@ import { basename, join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import { isEmpty } from '../core/ini/files'
-import type { Reader, Reading } from '../core/ini/reading'
+import { printConfigError } from '../core/ini/parse'
+import { iniPath, type Reader, type Reading, readingOf } from '../core/ini/reading'
 import { Setting } from '../core/ini/reload'
 import { failStartOnErrors } from '../core/ini/start-errors'
+import { readRedis } from '../core/redis/config'
 import { runAtOnce } from '../core/time-slices'
 import { readAcl } from '../plugins/acl/config'
 import { readDomains } from '../plugins/domains/config'
+import { relayGuard } from './support/command'
 import { pluginOf } from './support/connection'
 import { fc } from './support/random'
 
@@ -210,6 +214,20 @@ describe('a configuration in a running server', () => {
     writeFileSync(path, '[main]\na = 1\n')
     await pass(SETTLED)
     assert.equal(setting.value, 'a')
+  })
+
+  it('says so, and keeps what it was, when a link to nowhere takes its place or that of the default', async () => {
+    const { path, setting, log, pass } = wordsOf('[main]\na = 1\n')
+    rmSync(path)
+    symlinkSync('/nowhere', path)
+    await pass(SETTLED)
+    assert.equal(setting.value, 'a')
+    assert.match(log[0] ?? '', /ini: cannot be read: a link leads nowhere/)
+    const other = settingOf('', { read: words }, 'limits.ini')
+    symlinkSync('/nowhere', other.path)
+    await other.pass(SETTLED)
+    assert.match(other.log[0] ?? '', /limits\.ini: cannot be read: a link leads nowhere/)
+    rmSync(other.path)
   })
 
   it('takes a file that it names before it is there, when it comes', async () => {
@@ -459,6 +477,72 @@ describe("Haraka's host_list", () => {
 })
 
 describe('at the start', () => {
+  const places: [string, (config: string) => void, RegExp][] = [
+    ['acl.ini is a link to itself', (config) => symlinkSync('acl.ini', join(config, 'acl.ini')), /ELOOP/],
+    [
+      'acl.ini is a link that leads nowhere',
+      (config) => symlinkSync('/nowhere/acl', join(config, 'acl.ini')),
+      /a link/,
+    ],
+    [
+      'its directory is a link to itself',
+      (config) => {
+        rmSync(config, { recursive: true })
+        symlinkSync('relay-guard', config)
+      },
+      /ELOOP/,
+    ],
+    [
+      'its directory is a link that leads nowhere: no volume is mounted there',
+      (config) => {
+        rmSync(config, { recursive: true })
+        symlinkSync('/nowhere/relay-guard', config)
+      },
+      /a link/,
+    ],
+    [
+      'its directory is a file',
+      (config) => {
+        rmSync(config, { recursive: true })
+        writeFileSync(config, '')
+      },
+      /ENOTDIR/,
+    ],
+  ]
+  for (const [how, make, said] of places)
+    it(`it is an error, and not the defaults, where ${how}`, async () => {
+      const other = mkdtempSync(join(tmpdir(), 'relay-guard-place-'))
+      mkdirSync(join(other, 'config', 'relay-guard'), { recursive: true })
+      writeFileSync(join(other, 'config', 'plugins'), 'relay-guard/acl\n')
+      make(join(other, 'config', 'relay-guard'))
+      const { errors } = readingOf('acl.ini', iniPath(other, 'acl.ini'), new Map())
+      assert.equal(errors.length, 1)
+      assert.match(printConfigError(errors[0]!), /^acl\.ini: cannot be read: /)
+      assert.match(printConfigError(errors[0]!), said)
+      const { status, out } = await relayGuard(['-c', other, 'check'])
+      assert.equal(status, 1)
+      assert.match(out, /^error: acl\.ini: cannot be read: /m)
+      rmSync(other, { recursive: true })
+    })
+
+  it("a link that leads nowhere in place of Haraka's redis.ini is an error of ours", () => {
+    const link = join(dir, 'config', 'redis.ini')
+    symlinkSync('/nowhere/redis.ini', link)
+    const { value, errors } = readFileText()
+    rmSync(link)
+    assert.ok(value)
+    assert.match(
+      errors.join(),
+      /^redis\.ini \[redis\]: config\/redis\.ini cannot be read: a link leads nowhere/,
+    )
+    assert.deepEqual(readFileText().errors, [])
+  })
+
+  const readFileText = () => {
+    const reading = readingOf('redis.ini', iniPath(dir, 'redis.ini'), new Map())
+    return { value: readRedis(reading), errors: reading.errors.map(printConfigError) }
+  }
+
   const script = join(__dirname, 'support', 'settings-start.js')
   const start = (how: string) => run(process.execPath, [script, how], { timeout: 30_000 })
 

@@ -1,5 +1,15 @@
 // Files as they are on disk: whole or not at all.
-import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  statSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
 
 /** Why a file cannot be used, as the end of a config error: `cannot be read: …`. */
 export class FileError extends Error {
@@ -12,11 +22,35 @@ export class FileError extends Error {
   }
 }
 
-/** Differs whenever the file, or what it says, may differ: `missing`, or numbers; for an unreadable one the reason. */
+const NOWHERE = 'a link leads nowhere'
+
+const hasName = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined
+
+/** Of a path at which there is no file: it, or the first directory above it that has a name, is a link to nothing. */
+function leadsNowhere(path: string): boolean {
+  if (hasName(path)) return !existsSync(path)
+  const above = dirname(path)
+  return above !== path && leadsNowhere(above)
+}
+
+/**
+ * True where nothing has this name. A link that leads nowhere, itself or on the way there, is no missing file: what it
+ * should lead to may only not be mounted yet.
+ */
+export function isAbsent(path: string): boolean {
+  try {
+    return !hasName(path) && !leadsNowhere(path)
+  } catch {
+    return false
+  }
+}
+
+/** Differs whenever the file, or what it says, may differ: `missing`, or numbers; otherwise the reason why it is not there. */
 export function stampOf(path: string): string {
   try {
     const stat = statSync(path, { throwIfNoEntry: false, bigint: true })
-    return stat ? printStat(stat) : 'missing'
+    if (stat) return printStat(stat)
+    return leadsNowhere(path) ? NOWHERE : 'missing'
   } catch (error) {
     return String(error)
   }
@@ -53,6 +87,7 @@ export function readWhole(path: string): Buffer {
   } catch (error) {
     if (error instanceof FileError) throw error
     const { code = '', message } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' && stampOf(path) === NOWHERE) throw new FileError(`cannot be read: ${NOWHERE}`)
     // Without the path: whoever reports the error names the file, and it may be a password in the wrong place.
     const reason = /^E[A-Z\d]+: [^,]+/.exec(message)?.[0] ?? code
     throw new FileError(`cannot be read: ${reason}`, STATES[code])

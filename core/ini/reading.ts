@@ -1,8 +1,7 @@
 // One reading of an ini file and of the files that it names.
-import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { harakaPath, packageDir } from '../paths'
-import { FileError, readWhole, type Shape, shapeOf, stampOf } from './files'
+import { FileError, isAbsent, readWhole, type Shape, shapeOf, stampOf } from './files'
 import { type ConfigError, type IniSection, parseIni } from './parse'
 
 /** What was read, by path. */
@@ -34,7 +33,7 @@ export const ownPath = (dir: string, name: string): string => join(dir, 'config'
 /** The file in force for `config/relay-guard/NAME`: the operator's, or where there is none the package's default. */
 export function iniPath(dir: string, name: string): string {
   const own = ownPath(dir, name)
-  return statSync(own, { throwIfNoEntry: false }) ? own : join(packageDir, 'config', 'relay-guard', name)
+  return isAbsent(own) ? join(packageDir, 'config', 'relay-guard', name) : own
 }
 
 /** How to read. */
