@@ -17,6 +17,7 @@ import { deliver } from '../plugins/domains/hooks/queued-mail'
 import { runtime } from '../plugins/domains/hooks/runtime'
 import { LONGEST_FINAL } from '../plugins/domains/routes'
 import type { Domain } from '../plugins/domains/table'
+import { arrayWork } from './support/array-work'
 import { certificate } from './support/certificate'
 import { addressOf, pluginOf } from './support/connection'
 import { newClient, routeTo } from './support/next-hop'
@@ -185,4 +186,25 @@ test('a DSN that is not sent is counted, with the id and the address of who brou
       accepted: false,
     },
   )
+})
+
+test('four times the recipients of a queued message are four times the work, also where LMTP refused half of them', async (t) => {
+  const sink = await startSink()
+  t.after(() => sink.close())
+  const client = newClient()
+  t.after(() => client.closeAll())
+  const works: number[] = []
+  for (const count of [200, 800]) {
+    const recipients = Array.from({ length: count }, (_, index) => `b${index}@b.example`)
+    const { mail, told } = queuedMail(recipients, () => Readable.from('Subject: x\r\n\r\nx\r\n'))
+    const refused = recipients.slice(count / 2).map((recipient) => [recipient, { code: 550, text: 'no' }])
+    mail.todo.notes['relay_guard'] = { refused: Object.fromEntries(refused) }
+    works.push(await arrayWork(() => deliver(mail, routeTo([sink.address()]), client)))
+    const [, , , , , good, , never] = told.delivered[0] ?? []
+    assert.deepEqual(
+      [good, never].map((list) => (list as unknown[]).length),
+      [count / 2, count / 2],
+    )
+  }
+  assert.ok(works[1]! < 6 * works[0]!, `${works}`)
 })

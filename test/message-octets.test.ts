@@ -14,6 +14,7 @@ import type { PipeOptions, Transaction } from '../core/haraka/types'
 import { Body } from '../core/next-hop/body'
 import { unstuffing } from '../plugins/domains/hooks/queued-mail'
 import { MAX_FIELD, MAX_HEADER, MessageOctets } from '../plugins/domains/policy/octets'
+import { arrayWork } from './support/array-work'
 import { connectionOf, harakaPackage, pluginOf } from './support/connection'
 import { fc, seed } from './support/random'
 
@@ -251,6 +252,18 @@ describe('what is put into the header', () => {
     transaction.add_leading_header('Received', 'later')
     const right = `X-Tag: ours\r\nReceived: later\r\n${RECEIVED}Subject: J\xf6rg\r\nSubject: J\xfcrg\r\nFrom: a\r\n\r\n.b\r\n`
     assert.deepEqual(await sent(received), { forwarded: right, queued: right })
+  })
+
+  it('costs no more than in proportion where a client sends the field itself, again and again', async () => {
+    const works: number[] = []
+    for (const count of [200, 800]) {
+      const { transaction } = await receive(
+        Buffer.from(`${'X-Tag: y\r\nX: y\r\n'.repeat(count / 2)}\r\n.\r\n`),
+      )
+      works.push(await arrayWork(() => removeField(transaction, 'X-Tag')))
+      assert.equal(transaction.header.lines().length, count / 2 + 1)
+    }
+    assert.ok(works[1]! <= 6 * works[0]! + 10, `${works}`)
   })
 
   it('leaves line ends, dots and the header to who asks for them', async () => {

@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { parseNextHop } from '../core/next-hop/address'
 import type { Route, Settings } from '../core/next-hop/route'
 import { isHere } from '../core/next-hop/session'
+import { arrayWork } from './support/array-work'
 import { certificate, privateAuthority } from './support/certificate'
 import { newClient, routeTo, text } from './support/next-hop'
 import { fc } from './support/random'
@@ -573,4 +574,26 @@ test('whatever a server sends, nothing throws or hangs', async () => {
     ),
     { numRuns: 60, seed },
   )
+})
+
+test('four times the recipients are four times the work, asked one by one, sent again at once, and handed over', async (t) => {
+  for (const lmtp of [false, true]) {
+    const path = join(tmpdir(), `next-hop-session-${process.pid}`)
+    const { sink, open } = await setUp(t, { sink: lmtp ? { lmtp, path } : {} })
+    const transaction = async (count: number) => {
+      const delivery = open()
+      const recipients = Array.from({ length: count }, (_, index) => `b${index}@b.example`)
+      for (const recipient of recipients) await delivery.rcpt(recipient)
+      const wanted = recipients.slice(1).reverse()
+      await delivery.hold(wanted)
+      // The connection goes to another client: the envelope is sent again, all of it at once.
+      delivery.giveWay()
+      await delivery.hold([...wanted, ...wanted])
+      assert.equal((await delivery.send(text('x\r\n'))).length, count - 1)
+      assert.equal(sink.messages.at(-1)?.to.length, count - 1)
+    }
+    const works: number[] = []
+    for (const count of [200, 800]) works.push(await arrayWork(() => transaction(count)))
+    assert.ok(works[1]! < 6 * works[0]!, `${lmtp ? 'LMTP' : 'SMTP'}: ${works}`)
+  }
 })

@@ -74,11 +74,12 @@ export class Delivery implements Holder {
    * refused now, if the transaction had to be opened anew.
    */
   hold(recipients: string[]): Promise<Outcome[]> {
-    const wanted = [...new Set(recipients)]
+    const unique = new Set(recipients)
+    const wanted = [...unique]
     const all = (replies: Map<string, Reply>) =>
       wanted.map((recipient) => ({ recipient, reply: replies.get(recipient) ?? OVER }))
     return this.#inTurn(all(new Map()), async () => {
-      for (const one of this.held) if (!wanted.includes(one)) this.#accepted.delete(one)
+      for (const one of this.held) if (!unique.has(one)) this.#accepted.delete(one)
       if (wanted.every((one) => this.#accepted.has(one)) && holds(this.#session, wanted))
         return all(this.#accepted)
       return all(await this.#sendEnvelope(wanted, now() + this.budget))
@@ -243,5 +244,7 @@ export class Delivery implements Holder {
 /** Whether this session lives and its open transaction has these recipients, all of them and no others. */
 function holds(session: Session | undefined, wanted: string[]): boolean {
   const accepted = session?.alive ? session.transaction?.accepted : undefined
-  return accepted?.length === wanted.length && wanted.every((one) => accepted.includes(one))
+  if (accepted?.length !== wanted.length) return false
+  const held = new Set(accepted)
+  return wanted.every((one) => held.has(one))
 }

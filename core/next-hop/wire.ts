@@ -29,7 +29,9 @@ export class Wire {
   readonly remoteAddress: string
   #socket: Socket
   #parser = new ReplyParser()
+  /** From `#answered` on: those without a reply. LMTP may owe as many as there are recipients. */
   #awaited: Awaited[] = []
+  #answered = 0
 
   constructor(socket: Socket) {
     this.#socket = socket
@@ -94,7 +96,7 @@ export class Wire {
     if (this.failure) return
     this.failure = failure
     this.#socket.destroy()
-    for (const { reject, timer } of this.#awaited.splice(0)) {
+    for (const { reject, timer } of this.#awaited.splice(0).slice(this.#answered)) {
       clearTimeout(timer)
       reject(failure)
     }
@@ -125,7 +127,11 @@ export class Wire {
 
   #receive(reply: RawReply) {
     if (this.failure) return
-    const awaited = this.#awaited.shift()
+    const awaited = this.#awaited[this.#answered++]
+    if (this.#answered >= this.#awaited.length) {
+      this.#awaited = []
+      this.#answered = 0
+    }
     if (!awaited)
       return this.fail(new HostFailure(`sent ${reply.code} ${reply.lines.join(' ')} unasked`, false))
     clearTimeout(awaited.timer)

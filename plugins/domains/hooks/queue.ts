@@ -72,12 +72,12 @@ async function forward(
   if (connection.transaction !== transaction) return next()
   const bad = outcomes.filter(({ reply }) => !isAccepted(reply))
   const good = outcomes.find(({ reply }) => isAccepted(reply))
-  const rest = good ? await queueTheRest(plugin, connection, transaction, bad) : []
+  const rest = new Set(good ? await queueTheRest(plugin, connection, transaction, bad) : [])
   const said = good?.reply ?? bad.find(({ reply }) => reply.code < 500)?.reply ?? bad[0]?.reply
   if (!said) throw new Error('the next hop gave no outcome')
   const decision = decide(said, way, isAccepted(said) ? 'message.forwarded' : 'message')
   const about = {
-    to: addressesOf(transaction.rcpt_to.filter((recipient) => !rest.includes(recipient))),
+    to: addressesOf(transaction.rcpt_to.filter((recipient) => !rest.has(recipient))),
     ...(said.host && {
       host: said.host,
       said: `${said.code} ${said.status ?? ''} ${said.text}`.replace(/ +/g, ' '),

@@ -78,7 +78,8 @@ async function outcomesOf(
     const answer = refused && Object.hasOwn(refused, recipient) ? refused[recipient] : undefined
     return answer ? [{ recipient, reply: { host: '', ...answer, answered: true } }] : []
   })
-  const open = recipients.filter((recipient) => !known.some((outcome) => outcome.recipient === recipient))
+  const answered = new Set(known.map(({ recipient }) => recipient))
+  const open = recipients.filter((recipient) => !answered.has(recipient))
   if (open.length === 0) return known
   const envelope = { mailFrom: wire(mail.todo.mail_from), eightBit, utf8 }
   const delivery = client.open(route, envelope, { budget: QUEUE_BUDGET })
