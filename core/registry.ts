@@ -1,5 +1,6 @@
 // What one plugin of the bundle tells the others, where it is loaded. None of them imports another.
 import type { Connection } from './haraka/types'
+import type { ConfigError } from './ini/parse'
 import type { Mailbox } from './party'
 import type { Classification, Client } from './relay-right'
 
@@ -15,6 +16,8 @@ interface Registry {
   firstDomain?: () => string | undefined
   /** auth: a login's one form, NAME@realm. */
   identity?: (user: string) => string
+  /** auth: errors of [users] that the first of our domains makes; domains asks when it knows one, and when it changes. */
+  usersGivenTwice?: () => ConfigError[]
   /** auth: may this user send as this address (auth.ini `sender`)? */
   ownsSender?: (user: string, sender: Mailbox) => boolean
   /** auth: false where the login of this connection was taken out of auth.ini [users] since. */

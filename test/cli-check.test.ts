@@ -65,6 +65,23 @@ describe('relay-guard check', () => {
     ini('domains.ini', '[main]\n')
   })
 
+  it('takes two names for one user where the server does: with the line of domains, wherever it stands', async () => {
+    const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`
+    ini('auth.ini', `[users]\nalice = ${hash}\nalice@a.example = ${hash}\n`)
+    ini('domains.ini', '[a.example]\ndelivery = plugin\n')
+    const [auth, domains] = ['relay-guard/auth', 'relay-guard/domains']
+    for (const [lines, errors] of [
+      [[auth, domains], 1],
+      [[domains, auth], 1],
+      [[auth], 0],
+    ] as const) {
+      plugins('tls', ...lines)
+      assert.equal((await check()).mistakes.length, errors, lines.join())
+    }
+    ini('auth.ini', '[main]\n')
+    ini('domains.ini', '[main]\n')
+  })
+
   it('asks each next hop, and sends no mail', async () => {
     const sink = await startSink()
     const lmtp = await startSink({ lmtp: true, path: join(dir, 'lmtp.sock') })

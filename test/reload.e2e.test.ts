@@ -16,6 +16,8 @@ const soon = 15_000
 const acl = '[relay]\n127.30.0.0/16 = branch\n127.0.0.0/16 = for the wider never\n[never]\n127.20.0.0/16\n'
 const wider = acl.replace('[never]', '127.33.0.0/16 = new branch\n[never]')
 const auth = '[main]\nsender = address\n'
+const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`
+const twoNames = `[users]\nalice = ${hash}\nalice@ours.test = ${hash}\n`
 let sink: Sink
 let domains: string
 before(async () => {
@@ -143,8 +145,16 @@ describe('at the start', () => {
       /domains\.ini \[a\.test\] next_hop: /,
       /domains\.ini \[b\.test\].*next_hop/,
     ]
-    for (const nodes of [0, 2]) {
-      const { code, output } = await startHarakaExpectingFailure({ plugins, nodes, files: broken })
+    for (const [nodes, order] of [
+      [0, plugins],
+      [0, [...plugins].reverse()],
+      [2, plugins],
+    ] as const) {
+      const { code, output } = await startHarakaExpectingFailure({
+        plugins: [...order],
+        nodes,
+        files: broken,
+      })
       assert.notEqual(code, 0)
       for (const line of lines)
         assert.equal(output.split('\n').filter((l) => line.test(l)).length, 1, `${line}\n${output}`)
@@ -163,6 +173,22 @@ describe('at the start', () => {
       assert.match(output, line)
     })
   }
+
+  test('two names of one user stop Haraka, in whatever order the lines stand, and only where both are one user', async () => {
+    const broken = { ...files(), 'relay-guard/auth.ini': twoNames }
+    const orders = [
+      ['relay-guard/auth', 'relay-guard/domains'],
+      ['relay-guard/auth', 'relay-guard/domains', 'relay-guard/acl'],
+      ['relay-guard/domains', 'relay-guard/auth'],
+    ]
+    for (const order of orders) {
+      const { code, output } = await startHarakaExpectingFailure({ plugins: order, files: broken })
+      assert.notEqual(code, 0)
+      assert.equal(output.match(/auth\.ini \[users\] line 3: is the same user as /g)?.length, 1, output)
+      assert.match(output, /has errors \(1\), listed above; Haraka does not start/)
+    }
+    await (await startHaraka({ plugins: ['relay-guard/auth'], files: broken })).stop()
+  })
 
   test('a directory in place of a file stops Haraka', async () => {
     const { 'relay-guard/acl.ini': _, ...rest } = files()
@@ -271,6 +297,15 @@ describe('while it runs', { concurrency: true }, () => {
         await stillGood(haraka())
         assert.equal(await rcpt(haraka(), '127.40.0.1', 'v@victim.example'), 250)
       }
+    })
+
+    test('that makes one user of two names in auth.ini is followed by an error that says so', async () => {
+      haraka().write('relay-guard/auth.ini', twoNames.replace('ours.test', 'elsewhere.test'))
+      await haraka().waitForLog(/auth\.ini was read again and is in force/, soon)
+      const [main = '', ours = ''] = domains.split(/(?=\[ours\.test\])/)
+      haraka().write('relay-guard/domains.ini', `${main}[elsewhere.test]\ndelivery = plugin\n${ours}`)
+      await haraka().waitForLog(/auth\.ini \[users\] line 3: is the same user as /, soon)
+      await stillGood(haraka())
     })
 
     test('that has become a directory changes nothing', async () => {

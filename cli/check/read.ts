@@ -50,10 +50,11 @@ export function readConfiguration(dir: string): Configuration {
   }
   const acl = read('acl', (reading) => runAtOnce(readAcl(reading)))
   const domains = read('domains', (reading) => readDomains(reading, world))
-  const auth = read('auth', (reading) => readAuth(reading, domains.value.domains.first?.name))
+  const lines = pluginLines(dir)
+  const firstDomain = lines.includes('relay-guard/domains') ? domains.value.domains.first?.name : undefined
+  const auth = read('auth', (reading) => readAuth(reading, firstDomain))
   read('limits', readLimits)
   const redis = read('redis', readRedis)
-  const lines = pluginLines(dir)
   return {
     world,
     lines,

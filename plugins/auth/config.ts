@@ -1,6 +1,7 @@
 // auth.ini → AuthConfig
 
 import { Fields, fieldsOf, knownSections } from '../../core/ini/fields'
+import type { ConfigError } from '../../core/ini/parse'
 import type { Reading } from '../../core/ini/reading'
 import { normalAddress, normalDomain } from '../../core/mail-address'
 import type { PrefixTable } from '../../core/net/prefix-table'
@@ -8,6 +9,7 @@ import { identity, namesOf } from './identity'
 import { decoyOf, type PasswordHash, parseHash } from './passwords'
 
 const FILE = 'auth.ini'
+const SAME_USER = 'is the same user as in a line without @, where NAME is NAME@realm'
 
 /** auth.ini, read. */
 export interface AuthConfig {
@@ -21,6 +23,17 @@ export interface AuthConfig {
   decoy: PasswordHash
   /** '' means: the first of our domains. */
   realm: string
+  /** Keys of [users] with @, each with its error where it is the same user as a key without. */
+  inFull: { user: string; error: ConfigError }[]
+}
+
+/**
+ * The users of [users] who stand there twice, as NAME and as NAME@realm. `firstDomain`: the realm where the file names
+ * none; it may be known only later, or change, and then this is asked again.
+ */
+export function usersGivenTwice({ realm, inFull, users }: AuthConfig, firstDomain?: string): ConfigError[] {
+  const isTwice = (user: string) => users.has(namesOf(user, realm || firstDomain)[1] ?? '')
+  return inFull.filter(({ user }) => isTwice(user)).map(({ error }) => error)
 }
 
 /** The configuration; errors go to the reading's list. `firstDomain`: the realm where the file names none, if known. */
@@ -35,11 +48,9 @@ export function readAuth({ sections, errors }: Reading, firstDomain?: string): A
     senders: new Map(),
     users: new Map(),
     decoy: decoyOf([]),
+    inFull: [],
   }
   main.done()
-  const realm = config.realm || firstDomain
-  /** Keys of [users] that are NAME@realm, by NAME. */
-  const inFull = new Map<string, { fields: Fields; key: string }>()
   for (const section of sections) {
     const { name, entries } = section
     if (name !== 'senders' && name !== 'users') continue
@@ -49,15 +60,17 @@ export function readAuth({ sections, errors }: Reading, firstDomain?: string): A
       if (/^@|@$/.test(user)) fields.wrong(key, 'is not the name of a user')
       const twice = name === 'users' ? config.users.has(user) : config.senders.has(user)
       if (twice) fields.wrong(key, 'is given twice (names do not differ by case)')
-      const short = user.includes('@') ? namesOf(user, realm)[1] : undefined
-      if (name === 'users' && short !== undefined) inFull.set(short, { fields, key })
+      const line = entries.filter((entry) => entry.key === key).at(-1)?.line
+      if (name === 'users' && user.includes('@'))
+        config.inFull.push({
+          user,
+          error: { file: FILE, section: name, key: `line ${line}`, text: SAME_USER },
+        })
       if (name === 'senders') config.senders.set(user, fields.list(key, senderPattern))
       else fields.read(key, undefined, (text) => void config.users.set(user, parseHash(text)))
     }
   }
-  for (const [short, { fields, key }] of inFull)
-    if (config.users.has(short))
-      fields.wrong(key, 'is the same user as in a line without @, where NAME is NAME@realm')
+  errors.push(...usersGivenTwice(config, firstDomain))
   config.decoy = decoyOf(config.users.values())
   return config
 }

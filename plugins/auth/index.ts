@@ -10,7 +10,7 @@ import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
 import { counted } from '../../core/start-line'
 import { clean } from '../../core/text'
-import { readAuth } from './config'
+import { readAuth, usersGivenTwice } from './config'
 import { MECHANISMS } from './dialogue'
 import { identity } from './identity'
 import { loginHolds } from './login'
@@ -33,6 +33,8 @@ export function register(this: Plugin): void {
   runtime.auth = new Setting(this, 'auth.ini', {
     read: (reading) => readAuth(reading, registry.firstDomain?.()),
   })
+  registry.usersGivenTwice = () =>
+    runtime.auth.value ? usersGivenTwice(runtime.auth.value, registry.firstDomain?.()) : []
   registry.identity = (user) => identity(user, realm())
   registry.ownsSender = (user, sender) => ownsSender(runtime.auth.value, user, sender, realm())
   registry.loginHolds = loginHolds

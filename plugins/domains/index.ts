@@ -1,8 +1,12 @@
 // relay-guard/domains: which domains are ours, where their mail goes, and the last word on every recipient.
 // See docs/domains.md.
+import cluster from 'node:cluster'
 import { allowLongLines } from '../../core/haraka/message'
 import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/types'
+import { printConfigError } from '../../core/ini/parse'
+import type { Reading } from '../../core/ini/reading'
 import { Setting } from '../../core/ini/reload'
+import { refuseStart } from '../../core/ini/start-errors'
 import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
@@ -31,15 +35,19 @@ export function register(this: Plugin): void {
   runtime.inactivity = (Number(smtp['inactivity_timeout']) || 300) * 1000
   runtime.lineLength = allowLongLines(this, LINE_LENGTH)
   this.timeout = HOOK_TIMEOUT
-  runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', {
-    read: (reading) => readDomains(reading, { ownListener, hostName }),
+  const reader = { read: (reading: Reading) => readDomains(reading, { ownListener, hostName }) }
+  runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', reader, () => {
+    if (!cluster.isPrimary) return
+    for (const error of registry.usersGivenTwice?.() ?? []) this.logerror(printConfigError(error))
   })
   runtime.client = new NextHopClient({
     name: hostName,
     ownListener,
     log: (line, change) => this[change === 'down' ? 'logwarn' : 'lognotice'](line),
   })
-  registry.firstDomain = () => runtime.domains.value.domains.first?.name
+  registry.firstDomain = () => runtime.domains.value?.domains.first?.name
+  // Where its line stands before ours, auth.ini was read when this domain was not known.
+  refuseStart(this, registry.usersGivenTwice?.() ?? [])
   registry.inForce.domains = () => counted(runtime.domains.value.domains.all().length, 'domain')
   registerHooks(this)
   // Undefined where the file has errors: Haraka does not start then, once all of our lines have told theirs.
