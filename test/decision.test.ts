@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type Decision, printRule } from '../core/decision'
-import { answer, DSN, guarded, replyId } from '../core/haraka/reply'
+import { answer, DSN, guarded, record, replyId } from '../core/haraka/reply'
 import type { Plugin } from '../core/haraka/types'
 import { clean } from '../core/text'
+import { arrayWork } from './support/array-work'
 import { connectionOf, pluginOf } from './support/connection'
 import { fc } from './support/random'
 
@@ -82,6 +83,27 @@ describe('a decision', () => {
       assert.equal(line['outcome'], 'recipient.relay-denied')
       assert.deepEqual(log, [])
     })
+
+  it('costs the same however many the transaction had before', async () => {
+    const { plugin } = pluginOf()
+    const works: number[] = []
+    for (const count of [200, 800]) {
+      const connection = connectionOf()
+      const { results } = connection.begin()
+      const accepted = { ...denial, outcome: 'recipient.accepted', code: 250 }
+      works.push(
+        await arrayWork(() => {
+          for (let n = 0; n < count; n++) record(plugin, connection, n % 2 ? denial : accepted)
+        }),
+      )
+      const { pass, fail } = results.get(plugin) ?? {}
+      assert.deepEqual(
+        [pass, fail].map((list) => (list as string[]).length),
+        [count / 2, count / 2],
+      )
+    }
+    assert.ok(works[1]! < 6 * works[0]!, `${works}`)
+  })
 
   it('cannot be turned into two reply lines by what the client said', () => {
     const connection = connectionOf()

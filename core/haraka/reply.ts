@@ -40,7 +40,8 @@ export function record(
   const accepted = decision.code < 400
   // Accepted, but worth notice: it would be refused with another `action`.
   const noted = !accepted || /-(?:shadow|tagged)$/.test(decision.outcome)
-  if (!decision.again) results.add(plugin, accepted ? { pass: said } : { fail: said })
+  // Without `human` Haraka would write out all results of the transaction again for each of its recipients.
+  if (!decision.again) results.add(plugin, { [accepted ? 'pass' : 'fail']: said, human: said })
   const from = transaction?.mail_from && plain(transaction.mail_from).address
   const line = {
     id: replyId(connection),
