@@ -71,6 +71,7 @@ export const HOOK_ORDER: readonly HookRow[] = [
     ['queue_outbound', 'hand_over_relayed', 90, 'what other plugins decide there holds; DKIM has signed'],
     ['queue_outbound', 'nobody_took_it', 100, 'after every queue plugin, before core sends to the MX'],
     ['get_mx', 'route', -100, 'before other plugins choose a route'],
+    ['get_mx', 'never_to_mx', 100, 'after other plugins that may know a route'],
     ['bounce', 'bounce', -100, 'before a DSN is made'],
     ['reset_transaction', 'reset', -100, 'the transaction is still there'],
     ['deny', 'overrule', -100, 'a denial of our domains by the stock relay plugin is ours to judge'],

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { pipeline } from 'node:stream/promises'
 import { describe, it } from 'node:test'
 import { readDomains } from '../plugins/domains/config'
-import { routeOf } from '../plugins/domains/hooks/outbound'
 import { unstuffing } from '../plugins/domains/hooks/queued-mail'
 import { mayBounce } from '../plugins/domains/policy/bounce'
 import { fromAddresses, MAX_FROM, valuesOf } from '../plugins/domains/policy/header'
 import { judgeFromSize, judgeLoop } from '../plugins/domains/policy/message'
+import { queuedRoute } from '../plugins/domains/policy/queued-route'
 import './support/connection'
 import { fc, seed } from './support/random'
 import { readText } from './support/reading'
@@ -268,12 +268,34 @@ describe('the queue', () => {
     const smart = config(
       `[main]\nsmarthost = smtp://10.0.0.9\n[ours.example]\n${HOP}\n[p.example]\ndelivery = plugin\n`,
     )
+    const bare = config('[p.example]\ndelivery = plugin\n')
     const ours = smart.domains.first?.route
-    assert.equal(routeOf(smart, 'OURS.example.'), ours)
-    assert.equal(routeOf(smart, 'other.example'), smart.smarthost)
-    assert.equal(routeOf(smart, '[192.0.2.1]'), smart.smarthost)
-    assert.equal(routeOf(smart, 'p.example'), undefined)
-    assert.equal(routeOf(config(`[ours.example]\n${HOP}\n`), 'other.example'), undefined)
+    const stranger = { mayRelay: false }
+    const relay = { mayRelay: true }
+    const held = (host: string, outcome: string) => `held ${outcome} for ${host}`
+    const cases: [typeof smart, string, object | undefined, unknown][] = []
+    for (const memory of [undefined, {}, relay, stranger]) {
+      cases.push([smart, 'OURS.example.', memory, ours])
+      for (const of of [smart, bare])
+        cases.push([of, 'p.example', memory, held('p.example', 'message.no-queue-plugin')])
+    }
+    for (const memory of [undefined, {}, relay])
+      cases.push(
+        [smart, 'other.example', memory, smart.smarthost],
+        [smart, '[192.0.2.1]', memory, smart.smarthost],
+        [bare, 'other.example', memory, 'MX'],
+      )
+    for (const host of ['other.example', 'sub.ours.example', '[192.0.2.1]', ''])
+      for (const of of [smart, bare]) cases.push([of, host, stranger, held(host, 'message.domain-gone')])
+    for (const [of, host, memory, expected] of cases) {
+      const { route, held: decision, othersMayRoute } = queuedRoute(of, host, memory)
+      if (decision) {
+        assert.deepEqual([decision.code, decision.status, route], [451, '4.3.5', undefined])
+        assert.equal(othersMayRoute ?? false, decision.outcome === 'message.no-queue-plugin')
+      }
+      const way = decision ? held(host, decision.outcome) : (route ?? 'MX')
+      assert.equal(way, expected, `${host} ${JSON.stringify(memory)}`)
+    }
   })
 
   it('sends a DSN to who may relay, and to others as bounce says', () => {

@@ -12,7 +12,8 @@ import { CongestionFailure, failureReply, HostFailure } from '../core/next-hop/r
 import { withDefaults } from '../core/next-hop/route'
 import { readDomains } from '../plugins/domains/config'
 import { decide } from '../plugins/domains/hooks/forward'
-import { bounce, HOOK_TIMEOUT, route } from '../plugins/domains/hooks/queue'
+import { bounce, never_to_mx, route } from '../plugins/domains/hooks/outbound'
+import { HOOK_TIMEOUT } from '../plugins/domains/hooks/queue'
 import { deliver } from '../plugins/domains/hooks/queued-mail'
 import { runtime } from '../plugins/domains/hooks/runtime'
 import { LONGEST_FINAL } from '../plugins/domains/routes'
@@ -36,6 +37,7 @@ function queuedMail(recipients: string[], file: () => Readable) {
     },
     refcount: 1,
     data_stream: file,
+    lognotice: () => undefined,
     split_to_new_recipients(_recipients: Address[], _why: string, done: (part: QueuedMail) => void) {
       done(this as unknown as QueuedMail)
     },
@@ -153,6 +155,74 @@ test('each try of a queued message goes by the configuration in force, and by th
   assert.deepEqual(tried('[b.example]\nnext_hop = smtp://10.0.0.2\n'), { answer: OK, ours: true })
 })
 
+test('queued mail without a way out waits, with one decision for each reason and a reason at each try', async () => {
+  const { mail, told } = queuedMail(['b@b.example'], () => Readable.from(''))
+  const { plugin } = pluginOf()
+  const heard: string[] = []
+  onDecision(({ outcome, ip, to }) => void heard.push(`${outcome} ${ip} ${to}`))
+  Object.assign(mail.todo, { notes: { relay_guard: { ip: '203.0.113.9', mayRelay: false } } })
+  const tryWith = async (text: string, anotherRoute = false) => {
+    const config = readText('domains.ini', text, (reading) =>
+      readDomains(reading, { ownListener: () => false, hostName: 'mx' }),
+    ).value
+    runtime.domains = { value: config } as typeof runtime.domains
+    const answers: unknown[] = []
+    route.call(plugin, (code) => void answers.push(code), mail, 'b.example')
+    if (answers[0] === undefined && anotherRoute) return 'another route'
+    if (answers[0] === undefined)
+      never_to_mx.call(plugin, (code) => void answers.push(code), mail, 'b.example')
+    await mail.found_mx?.([])
+    return told.failed.splice(0).join()
+  }
+  const plugged = '[b.example]\ndelivery = plugin\n'
+  const gone = '[main]\nsmarthost = smtp://127.0.0.1:9\n'
+  for (const _ of [1, 2, 3])
+    assert.equal(await tryWith(plugged), '451 4.3.5 No queue plugin takes mail for this domain')
+  assert.equal(await tryWith(plugged, true), 'another route')
+  for (const another of [false, true])
+    assert.match(await tryWith(gone, another), /^451 4\.3\.5 b\.example is no longer one of our domains/)
+  assert.deepEqual(heard, [
+    'message.no-queue-plugin 203.0.113.9 b@b.example',
+    'message.domain-gone 203.0.113.9 b@b.example',
+  ])
+})
+
+test('a DSN is whole, and names nothing behind us', () => {
+  const { plugin } = pluginOf()
+  runtime.domains = { value: { bounce: 'verified' } } as typeof runtime.domains
+  const bounced = (fields: object, message: string, more: object = {}) => {
+    const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
+    Object.assign(mail.todo.rcpt_to[0]!, fields)
+    const error = Object.assign(new Error(message), more)
+    bounce.call(plugin, () => undefined, mail, error)
+    const left = mail.todo.rcpt_to[0] as unknown as Record<string, unknown>
+    const of = (name: string) => left[`dsn_${name}`]
+    return [of('action'), of('status'), of('remote_mta'), of('smtp_response'), of('msg'), error.message]
+  }
+  const refusal = { dsn_status: '5.1.1', dsn_smtp_code: '550', dsn_smtp_response: 'unknown' }
+  const split = Object.assign(addressOf('<b@b.example>'), refusal)
+  const local = "Error splitting to new recipients: EACCES open '/var/spool/haraka/x'"
+  const cases: [unknown[], unknown[]][] = [
+    [bounced({}, 'x'), ['failed', '5.0.0', undefined, undefined, undefined, 'x']],
+    [
+      bounced({ ...refusal, dsn_action: 'failed', dsn_remote_mta: '10.0.0.1' }, 'x'),
+      ['failed', '5.1.1', undefined, 'unknown', undefined, 'x'],
+    ],
+    [
+      bounced({ dsn_action: 'delayed', dsn_status: '4.4.1' }, 'x'),
+      ['failed', '5.4.1', undefined, undefined, undefined, 'x'],
+    ],
+    // Core's own split has lost what was noted on the recipient, but names the recipients before it.
+    [bounced({}, 'x', { bounced_rcpt: [split] }), ['failed', '5.1.1', undefined, 'unknown', undefined, 'x']],
+    [bounced({}, 'x', { deferred_rcpt: [split] }), ['failed', '5.1.1', undefined, 'unknown', undefined, 'x']],
+    [
+      bounced({ dsn_status: '5.3.0', dsn_msg: local }, `Too many failures (${local})`),
+      ['failed', '5.3.0', undefined, undefined, 'Local problem', 'Local problem'],
+    ],
+  ]
+  for (const [actual, expected] of cases) assert.deepEqual(actual, expected)
+})
+
 test('a DSN that is not sent is counted, with the id and the address of who brought the message', () => {
   const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
   const { plugin } = pluginOf()
@@ -166,7 +236,7 @@ test('a DSN that is not sent is counted, with the id and the address of who brou
       notes: { relay_guard: memory },
     })
     const answers: unknown[] = []
-    bounce.call(plugin, (code) => void answers.push(code), mail)
+    bounce.call(plugin, (code) => void answers.push(code), mail, new Error('x'))
     return answers[0]
   }
   assert.equal(bounced(), CONT)

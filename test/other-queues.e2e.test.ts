@@ -75,7 +75,7 @@ before(async () => {
         section('dead.test', `smtp://127.0.0.1:${dead}`, 'delivery = queue\n'),
       ].join(''),
       'aliases.json': JSON.stringify(aliases),
-      'outbound.ini': 'temp_fail_intervals=1s\n',
+      'outbound.ini': 'temp_fail_intervals=none\n',
       'lmtp.ini': `host=127.0.0.1\nport=${store.port}\n`,
       'dkim.ini': '[sign]\nenabled=true\n[verify]\nenabled=false\n',
       'dkim/plug.test/private': privateKey,
@@ -162,3 +162,81 @@ describe('a recipient that another plugin accepts in our place', () => {
     assert.deepEqual([pathsOf(alpha), pathsOf(lmtp)], [['anna@alpha.test'], []])
   })
 })
+
+describe('a DSN', () => {
+  interface Row {
+    to: string[]
+    /** `RECIPIENT STATUS`, and what the next hop said, if it said anything. */
+    says: [string, string, string?][]
+  }
+  const rows: [string, Row][] = [
+    [
+      'names the one of several whom the next hop refuses, and its words',
+      {
+        to: ['anna@queue.test', 'nobody@queue.test'],
+        says: [['nobody@queue.test', '5.1.1', 'smtp;550 5.1.1 no such user']],
+      },
+    ],
+    [
+      'names all of them',
+      {
+        to: ['nobody@queue.test', 'nobody2@queue.test'],
+        says: [
+          ['nobody2@queue.test', '5.1.1', 'smtp;550 5.1.1 no such user'],
+          ['nobody@queue.test', '5.1.1', 'smtp;550 5.1.1 no such user'],
+        ],
+      },
+    ],
+    [
+      'names whom LMTP refused after the message, and no socket',
+      {
+        to: ['anna@lmtp.test', 'nobody@lmtp.test'],
+        says: [['nobody@lmtp.test', '5.2.1', 'smtp;550 5.2.1 mailbox is off']],
+      },
+    ],
+    [
+      'of a next hop that never answered says only that',
+      { to: ['anna@dead.test'], says: [['anna@dead.test', '5.4.1']] },
+    ],
+    [
+      'of a domain that no queue plugin takes says that',
+      { to: ['anna@plug.test'], says: [['anna@plug.test', '5.3.5']] },
+    ],
+  ]
+  for (const [name, { to, says }] of rows) {
+    test(name, async () => {
+      // A client that may relay: nothing of what goes to it depends on SPF. Mail for plug.test is queued by another plugin.
+      const from = to[0] === 'anna@plug.test' ? 'copied@client.example' : 'a@client.example'
+      await deliver(to, from, RELAY)
+      await haraka.queueEmpty()
+      const dsn = internet.messages.find((message) => message.to.includes(from))?.data.toString() ?? ''
+      const [told = '', report = ''] = dsn.split(/Content-type: message\/delivery-status/i)
+      const [status = ''] = report.split('Undelivered Message Headers')
+      const fields = status
+        .split('\r\n\r\n')
+        .filter((block) => /^Final-Recipient/m.test(block))
+        .map((block) =>
+          Object.fromEntries(
+            block
+              .trim()
+              .split('\r\n')
+              .map((line) => line.split(/: ?(.*)/s)),
+          ),
+        )
+        .sort((a, b) => (a['Final-Recipient'] < b['Final-Recipient'] ? -1 : 1))
+      assert.deepEqual(
+        fields.map((each) => [each['Final-Recipient'], each.Action, each.Status, each['Remote-MTA']]),
+        says.map(([recipient, code]) => [`rfc822;${recipient}`, 'failed', code, undefined]),
+      )
+      for (const [index, [, , diagnostic]] of says.entries()) {
+        const said = fields[index]?.['Diagnostic-Code']
+        if (diagnostic === undefined) assert.equal(said, undefined)
+        else assert.ok(said?.startsWith(diagnostic), said)
+      }
+      const behind = [directory, '127.0.0.1', 'ECONNREFUSED', `:${dead}`, `:${queued.port}`]
+      for (const secret of behind) assert.ok(!`${told}${status}`.includes(secret), `${secret}\n${dsn}`)
+    })
+  }
+})
+
+test('no hook has failed in all this', () => assert.deepEqual(haraka.failures(), []))

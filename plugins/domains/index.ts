@@ -20,7 +20,8 @@ import { queueWarnings } from './other-queues'
 
 export { judge_message, last_look } from './hooks/data'
 export { begin, judge_sender } from './hooks/mail'
-export { bounce, hand_over, hand_over_relayed, keep_from_others, nobody_took_it, route } from './hooks/queue'
+export { bounce, never_to_mx, route } from './hooks/outbound'
+export { hand_over, hand_over_relayed, keep_from_others, nobody_took_it } from './hooks/queue'
 export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/rcpt'
 
 /** Octets of a line of the message. RFC 5322 2.1.1 allows 998; Haraka cuts at 992, and real mail has longer ones. */

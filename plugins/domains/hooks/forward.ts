@@ -6,6 +6,7 @@ import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Delivery } from '../../../core/next-hop/delivery'
 import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
+import { clean } from '../../../core/text'
 import { ruleOf } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 import { abandonDelivery, stateOf } from './transaction'
@@ -80,6 +81,7 @@ export const bodyOf = (parameters: Record<string, string | null>): { eightBit: b
 /** What the client is told where the next hop gave no answer, by the reason. */
 const NO_ANSWER = {
   none: { outcome: 'no-answer', text: 'The next hop does not answer, try again later' },
+  local: { outcome: 'no-answer', text: 'Local problem, try again later' },
   'all in use': {
     outcome: 'next-hop-full',
     text: 'All connections to the next hop are in use, try again later',
@@ -90,6 +92,13 @@ const NO_ANSWER = {
   },
 }
 
+/** 4.3.0: what failed is here, as a queue file that cannot be read. */
+const reasonOf = ({ congested, status }: Reply) =>
+  NO_ANSWER[congested ?? (status === '4.3.0' ? 'local' : 'none')]
+
+/** What may be told outside of a reply: the next hop's own words; where it gave no answer, not why: that names hosts behind us. */
+export const shownText = (reply: Reply): string => (reply.answered ? clean(reply.text) : reasonOf(reply).text)
+
 /**
  * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
  * `what`: the outcome's first half.
@@ -99,7 +108,7 @@ export function decide(reply: Reply, { domain }: DeliveryChoice, what: string): 
   const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
   const rule = ruleOf(domain, reply.congested === 'all in use' ? 'connections' : 'next_hop')
   if (!answered) {
-    const ours = NO_ANSWER[reply.congested ?? 'none']
+    const ours = reasonOf(reply)
     return { outcome: `${what}.${ours.outcome}`, code, status, text: ours.text, rule, detail: text }
   }
   const outcome = isAccepted(reply)

@@ -1,15 +1,19 @@
 // Haraka's outbound queue: what is put there, and where it goes from there.
 
+import type { Decision } from '../../../core/decision'
 import { cannotBeQueued } from '../../../core/haraka/address'
 import { mayRelay } from '../../../core/haraka/relaying'
+import { recordQueued } from '../../../core/haraka/reply'
 import { senderSpf } from '../../../core/haraka/spf-result'
-import type { Connection, Outbound, Plugin, Transaction } from '../../../core/haraka/types'
-import { domainOf } from '../../../core/mail-address'
-import type { Outcome } from '../../../core/next-hop/reply'
+import type { Connection, Next, Outbound, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
+import type { Outcome, Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
-import type { DomainsConfig } from '../config'
-import type { Memory } from '../policy/bounce'
+import { type Memory, mayBounce } from '../policy/bounce'
+import { queuedRoute } from '../policy/queued-route'
+import { completeDsn, note } from './dsn'
 import { bodyOf } from './forward'
+import { deliver } from './queued-mail'
+import { runtime } from './runtime'
 import { stateOf } from './transaction'
 
 /**
@@ -58,9 +62,61 @@ export function rememberClient(connection: Connection, transaction: Transaction)
   return memory
 }
 
-/** The route of a queued message's domain: ours, or the smarthost; undefined: the MX. */
-export function routeOf(config: DomainsConfig, host: string): Route | undefined {
-  const name = domainOf(host)
-  const domain = name === undefined ? undefined : config.domains.find(name)
-  return domain ? domain.route : config.smarthost
+const memoryOf = ({ todo }: QueuedMail) => todo.notes['relay_guard'] as Memory | undefined
+
+/** Asked at each try, so that the configuration in force at the try decides. */
+export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
+  // What an earlier try put there: the item lives until its last try.
+  delete mail.found_mx
+  const { route, held, othersMayRoute } = queuedRoute(runtime.domains.value, host, memoryOf(mail))
+  if (held && !othersMayRoute) hold(this, next, mail, host, held)
+  else if (route) sendBy(this, next, mail, host, route)
+  else next()
+}
+
+/** Left alone, core would send to the MX what is for a domain with `delivery = plugin`. */
+export function never_to_mx(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
+  const { held } = queuedRoute(runtime.domains.value, host, memoryOf(mail))
+  if (held) hold(this, next, mail, host, held)
+  else next()
+}
+
+/** Haraka would deliver with a client of its own that keeps to neither `tls` nor the deadlines of the route. */
+function sendBy(plugin: Plugin, next: Next, mail: QueuedMail, host: string, route: Route) {
+  heldFor.delete(mail)
+  mail.found_mx = async () => {
+    try {
+      await deliver(mail, route, runtime.client)
+    } catch (error) {
+      mail.logerror(plugin, `delivering by ${route.key} failed:`, error)
+      mail.temp_fail('451 4.3.0 Local problem')
+    }
+  }
+  next(OK, { exchange: host, priority: 0 })
+}
+
+/** The outcome that is in the log for a message that waits: it is told once, not at each try. */
+const heldFor = new WeakMap<QueuedMail, string>()
+
+/** The message waits in the queue until the configuration is mended, or Haraka gives up. */
+function hold(plugin: Plugin, next: Next, mail: QueuedMail, host: string, held: Decision) {
+  if (heldFor.get(mail) !== held.outcome) recordQueued(plugin, mail, held, memoryOf(mail)?.ip)
+  heldFor.set(mail, held.outcome)
+  const reply: Reply = { ...held, answered: false, host: '' }
+  const reason = `${held.code} ${held.status} ${held.text}`
+  mail.found_mx = () => {
+    for (const recipient of mail.todo.rcpt_to) note(recipient, reply, reason)
+    mail.temp_fail(reason)
+    return Promise.resolve()
+  }
+  next(OK, { exchange: host, priority: 0 })
+}
+
+/** Haraka is about to send a DSN. */
+export function bounce(this: Plugin, next: Next, mail: QueuedMail, error: Error): void {
+  const memory = memoryOf(mail)
+  const dropped = mayBounce(runtime.domains.value, memory)
+  if (dropped) recordQueued(this, mail, dropped, memory?.ip)
+  else completeDsn(mail, error)
+  next(dropped ? OK : CONT)
 }

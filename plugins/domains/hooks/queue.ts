@@ -1,28 +1,19 @@
 // Hooks at the queue: the message is handed over, and leaves by its route.
 
-import type { Decision } from '../../../core/decision'
 import { plain } from '../../../core/haraka/address'
 import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
-import { answer, guarded, record, recordQueued } from '../../../core/haraka/reply'
-import type {
-  Connection,
-  HarakaAddress,
-  Next,
-  Plugin,
-  QueuedMail,
-  Transaction,
-} from '../../../core/haraka/types'
+import { answer, guarded, record } from '../../../core/haraka/reply'
+import type { Connection, HarakaAddress, Next, Plugin, Transaction } from '../../../core/haraka/types'
 import { isAccepted, type Outcome } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
 import { STOCK_DELIVERY } from '../other-queues'
-import { type Memory, mayBounce } from '../policy/bounce'
+import { noQueuePlugin } from '../policy/queued-route'
 import { ruleOf } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 import type { Domain } from '../table'
 import { finalCheck, messageRefusal } from './data'
 import { decide, send, wire } from './forward'
-import { enqueue, rememberClient, routeOf } from './outbound'
-import { deliver } from './queued-mail'
+import { enqueue, rememberClient } from './outbound'
 import { judge, runtime } from './runtime'
 import { skipPlugins, stateOf } from './transaction'
 
@@ -147,51 +138,14 @@ const forOthers = (connection: Connection, { rcpt_to }: Transaction): Domain | u
     .map((recipient) => judge(connection, recipient).accepted?.domain)
     .find((domain) => domain?.delivery === 'plugin')
 
-const nobodyTook = (domain: Domain): Decision => ({
-  outcome: 'message.no-queue-plugin',
-  code: 451,
-  status: '4.3.5',
-  text: 'No queue plugin takes mail for this domain',
-  rule: ruleOf(domain, 'delivery = plugin'),
-})
-
 /** Left alone, core would deliver a relaying client's message to the MX, which may well be this server. */
 export const nobody_took_it = guarded(function (this, next, connection) {
   const { transaction } = connection
   const domain = transaction && forOthers(connection, transaction)
   if (!domain) return next()
-  const decision = nobodyTook(domain)
+  const decision = noQueuePlugin(domain)
   if (mayRelay(connection)) return answer(this, next, connection, decision)
   // Here core's own answer to a message that nobody took has the right code, 451, and takes our words.
   record(this, connection, decision)
   next(CONT, `${decision.status} ${decision.text}`)
 })
-
-/** Asked at each try, so that the configuration in force at the try decides. */
-export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
-  // What an earlier try put there: the item lives until its last try.
-  delete mail.found_mx
-  const by = routeOf(runtime.domains.value, host)
-  if (!by) {
-    next()
-    return
-  }
-  // Haraka would deliver with a client of its own that keeps to neither `tls` nor the deadlines of the route.
-  mail.found_mx = async () => {
-    try {
-      await deliver(mail, by, runtime.client)
-    } catch (error) {
-      mail.logerror(this, `delivering by ${by.key} failed:`, error)
-      mail.temp_fail('451 4.3.0 Local problem')
-    }
-  }
-  next(OK, { exchange: host, priority: 0 })
-}
-
-/** Haraka is about to send a DSN. */
-export function bounce(this: Plugin, next: Next, mail: QueuedMail): void {
-  const memory = mail.todo.notes['relay_guard'] as Memory | undefined
-  const dropped = mayBounce(runtime.domains.value, memory)
-  if (dropped) recordQueued(this, mail, dropped, memory?.ip)
-  next(dropped ? OK : CONT)
-}

@@ -2,12 +2,13 @@
 
 import { Transform, type Writable } from 'node:stream'
 import { isWhollyStuffed } from '../../../core/haraka/message'
-import type { HarakaAddress, QueuedMail } from '../../../core/haraka/types'
+import type { QueuedMail } from '../../../core/haraka/types'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import { isAccepted, type Outcome, type Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
 import { clean } from '../../../core/text'
 import type { Memory } from '../policy/bounce'
+import { note, sentence } from './dsn'
 import { wire } from './forward'
 
 const LF = 0x0a
@@ -28,22 +29,29 @@ export async function deliver(mail: QueuedMail, route: Route, client: NextHopCli
       const address = recipients.get(recipient)
       return address && wanted(reply) ? [note(address, reply)] : []
     })
+  const silent = new Set(outcomes.flatMap(({ reply }) => (reply.answered ? [] : [clean(reply.text)])))
+  if (silent.size > 0) mail.lognotice(`the next hop gave no answer: ${[...silent].join('; ')}`)
   const good = those(isAccepted)
   const later = those((reply) => !isAccepted(reply) && reply.code < 500)
   const never = those((reply) => reply.code >= 500)
-  const first = (code: (reply: Reply) => boolean) => outcomes.find(({ reply }) => code(reply))?.reply
+  const first = (code: (reply: Reply) => boolean) => {
+    const outcome = outcomes.find(({ reply }) => code(reply))
+    return outcome ? sentence(outcome.reply) : 'no answer'
+  }
   if (later.length > 0) {
     mail.refcount++
     mail.split_to_new_recipients(later, 'Some recipients temporarily failed', (part) => {
       mail.discard()
-      part.temp_fail(sentence(first((reply) => reply.code < 500 && !isAccepted(reply))))
+      noteAll(part, outcomes)
+      part.temp_fail(first((reply) => reply.code < 500 && !isAccepted(reply)))
     })
   }
   if (never.length > 0) {
     mail.refcount++
     mail.split_to_new_recipients(never, 'Some recipients rejected', (part) => {
       mail.discard()
-      part.bounce(sentence(first((reply) => reply.code >= 500)))
+      noteAll(part, outcomes)
+      part.bounce(first((reply) => reply.code >= 500))
     })
   }
   const accepted = outcomes.find(({ reply }) => isAccepted(reply))
@@ -61,6 +69,14 @@ export async function deliver(mail: QueuedMail, route: Route, client: NextHopCli
     peer?.tls ?? false,
     peer?.authenticated ?? false,
   )
+}
+
+/** Core's split writes a queue file of its own for a part, whose recipients come back without what was noted on them. */
+function noteAll(part: QueuedMail, outcomes: Outcome[]) {
+  for (const address of part.todo.rcpt_to) {
+    const outcome = outcomes.find(({ recipient }) => recipient === wire(address))
+    if (outcome) note(address, outcome.reply)
+  }
 }
 
 async function outcomesOf(
@@ -133,23 +149,5 @@ export function unstuffing(wholly: boolean): Transform {
       }
       done(null, chunk.subarray(from))
     },
-  })
-}
-
-const sentence = (reply: Reply | undefined): string =>
-  reply ? `${reply.code} ${reply.status ?? ''} ${clean(reply.text)}` : 'no answer'
-
-/** What Haraka's DSN says of a recipient (RFC 3464). */
-function note(address: HarakaAddress, reply: Reply): HarakaAddress {
-  if (isAccepted(reply)) return address
-  const { code, status, text, host } = reply
-  return Object.assign(address, {
-    reason: sentence(reply),
-    dsn_action: code < 500 ? 'delayed' : 'failed',
-    dsn_smtp_code: String(code),
-    dsn_smtp_extc: status,
-    dsn_status: status ?? (code < 500 ? '4.0.0' : '5.0.0'),
-    dsn_smtp_response: clean(text),
-    dsn_remote_mta: host,
   })
 }
