@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { type Haraka, startHaraka } from './support/haraka'
-import { deadPort, type Sink, startSink } from './support/sink'
+import { type Sink, startSink } from './support/sink'
 import { type Delivery, SmtpClient } from './support/smtp-client'
 
 const STRANGER = '127.10.0.1'
@@ -34,7 +34,7 @@ let queued: Sink
 let lmtp: Sink
 let internet: Sink
 let directory: string
-let dead: number
+let silent: Sink
 
 const unknown = (stage: string, argument: string) =>
   stage === 'rcpt' && /nobody/.test(argument) ? `550 5.1.1 no such user ${argument}` : undefined
@@ -53,7 +53,7 @@ before(async () => {
         ? to.map((path) => (/nobody/.test(path) ? '550 5.2.1 mailbox is off' : '250 2.0.0 ok'))
         : undefined,
   })
-  dead = await deadPort()
+  silent = await startSink({ respond: (stage) => (stage === 'greeting' ? 'drop' : undefined) })
   const { privateKey } = generateKeyPairSync('rsa', {
     modulusLength: 2048,
     privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
@@ -72,7 +72,7 @@ before(async () => {
         '[plug.test]\ndelivery = plugin\n',
         section('queue.test', queued.address(), 'delivery = queue\n'),
         section('lmtp.test', lmtp.address()),
-        section('dead.test', `smtp://127.0.0.1:${dead}`, 'delivery = queue\n'),
+        section('silent.test', silent.address(), 'delivery = queue\n'),
       ].join(''),
       'aliases.json': JSON.stringify(aliases),
       'outbound.ini': 'temp_fail_intervals=none\n',
@@ -85,7 +85,7 @@ before(async () => {
 })
 after(async () => {
   await haraka?.stop()
-  await Promise.all([store, alpha, queued, lmtp, internet].map((sink) => sink?.close()))
+  await Promise.all([store, alpha, queued, lmtp, internet, silent].map((sink) => sink?.close()))
   rmSync(directory, { recursive: true, force: true })
 })
 beforeEach(() => {
@@ -196,7 +196,7 @@ describe('a DSN', () => {
     ],
     [
       'of a next hop that never answered says only that',
-      { to: ['anna@dead.test'], says: [['anna@dead.test', '5.4.1']] },
+      { to: ['anna@silent.test'], says: [['anna@silent.test', '5.4.1']] },
     ],
     [
       'of a domain that no queue plugin takes says that',
@@ -233,7 +233,7 @@ describe('a DSN', () => {
         if (diagnostic === undefined) assert.equal(said, undefined)
         else assert.ok(said?.startsWith(diagnostic), said)
       }
-      const behind = [directory, '127.0.0.1', 'ECONNREFUSED', `:${dead}`, `:${queued.port}`]
+      const behind = [directory, '127.0.0.1', 'hung up', `:${silent.port}`, `:${queued.port}`]
       for (const secret of behind) assert.ok(!`${told}${status}`.includes(secret), `${secret}\n${dsn}`)
     })
   }

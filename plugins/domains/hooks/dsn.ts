@@ -57,11 +57,16 @@ export function note(address: HarakaAddress, reply: Reply, reason = sentence(rep
 /** Makes what core is about to write a whole DSN: each recipient has failed, with a status, and names no host of ours. */
 export function completeDsn(mail: QueuedMail, error: BounceError): void {
   if (LOCAL_PROBLEM.test(error.message)) error.message = 'Local problem'
-  const before = [...(error.bounced_rcpt ?? []), ...(error.deferred_rcpt ?? [])]
+  const unsplit: (HarakaAddress & DsnFields)[] = [
+    ...(error.bounced_rcpt ?? []),
+    ...(error.deferred_rcpt ?? []),
+  ]
+  const before = new Map(unsplit.map((each) => [plain(each).address, each]))
   for (const recipient of mail.todo.rcpt_to as (HarakaAddress & DsnFields)[]) {
     // A split by core writes the recipients into another queue file, without what it had noted on them.
-    const noted = recipient.dsn_status === undefined ? fieldsOf(recipient, before) : {}
-    const { dsn_status, dsn_msg } = Object.assign(recipient, noted)
+    const noted = recipient.dsn_status === undefined && before.get(plain(recipient).address)
+    if (noted) copyFields(noted, recipient)
+    const { dsn_status, dsn_msg } = recipient
     recipient.dsn_action = 'failed'
     recipient.dsn_status = dsn_status?.replace(/^4/, '5') ?? '5.0.0'
     if (dsn_msg !== undefined && LOCAL_PROBLEM.test(dsn_msg)) recipient.dsn_msg = 'Local problem'
@@ -69,9 +74,7 @@ export function completeDsn(mail: QueuedMail, error: BounceError): void {
   }
 }
 
-function fieldsOf(recipient: HarakaAddress, before: (HarakaAddress & DsnFields)[]): DsnFields {
-  const same = before.find((each) => plain(each).address === plain(recipient).address)
-  if (!same) return {}
-  const { reason, dsn_status, dsn_smtp_code, dsn_smtp_extc, dsn_smtp_response } = same
-  return { reason, dsn_status, dsn_smtp_code, dsn_smtp_extc, dsn_smtp_response }
+function copyFields(from: DsnFields, to: DsnFields) {
+  const { reason, dsn_status, dsn_smtp_code, dsn_smtp_extc, dsn_smtp_response } = from
+  Object.assign(to, { reason, dsn_status, dsn_smtp_code, dsn_smtp_extc, dsn_smtp_response })
 }

@@ -73,9 +73,10 @@ export async function deliver(mail: QueuedMail, route: Route, client: NextHopCli
 
 /** Core's split writes a queue file of its own for a part, whose recipients come back without what was noted on them. */
 function noteAll(part: QueuedMail, outcomes: Outcome[]) {
+  const replies = new Map(outcomes.map(({ recipient, reply }) => [recipient, reply]))
   for (const address of part.todo.rcpt_to) {
-    const outcome = outcomes.find(({ recipient }) => recipient === wire(address))
-    if (outcome) note(address, outcome.reply)
+    const reply = replies.get(wire(address))
+    if (reply) note(address, reply)
   }
 }
 

@@ -61,8 +61,9 @@ export const last_word = guarded(function (this, next, connection, recipient: Ha
 function takenWay(connection: Connection, transaction: Transaction): DeliveryChoice | undefined {
   if (mayRelay(connection)) return undefined
   const { asked, queued } = stateOf(transaction)
-  const before = transaction.rcpt_to.slice(0, asked?.at ?? -1)
-  for (const recipient of before) {
+  const before = asked?.at ?? transaction.rcpt_to.length - 1
+  for (const [at, recipient] of transaction.rcpt_to.entries()) {
+    if (at >= before) break
     if (queued.has(plain(recipient))) continue
     const way = deliveryChoiceFor(connection, judge(connection, recipient).accepted?.domain)
     if (way) return way
