@@ -19,11 +19,9 @@ const rowsOf = (plugin: HookRow['plugin'], rows: Row[]): HookRow[] =>
 /** All rows, by plugin. */
 export const HOOK_ORDER: readonly HookRow[] = [
   ...rowsOf('shared', [
-    ['init_master', 'refuse_early', 0, 'the listeners are there'],
+    ['init_master', 'guard_listeners', 0, 'the listeners are there'],
     ['init_master', 'tell_start', 100, 'every plugin is loaded; once a server'],
-    ['init_child', 'refuse_early', 0, 'the listeners are there'],
-    ['connect_init', 'count_open', -100, 'the first hook of every connection'],
-    ['disconnect', 'count_closed', 100, 'nothing follows'],
+    ['init_child', 'guard_listeners', 0, 'the listeners are there'],
     ['deny', 'keep_denial', -100, 'before delay_deny, which would hold our denials back'],
   ]),
   ...rowsOf('acl', [
@@ -35,9 +33,6 @@ export const HOOK_ORDER: readonly HookRow[] = [
       -90,
       'a client that may relay is spared the checks of strangers, not our limits',
     ],
-    ...['helo', 'ehlo', 'unrecognized_command', 'mail', 'rcpt', 'data', 'data_post'].map(
-      (hook): Row => [hook, 'reject', -100, 'a reload may have put an open connection into [reject]'],
-    ),
   ]),
   ...rowsOf('auth', [
     ['unrecognized_command', 'auth_command', -100, 'before any plugin looks at a password'],

@@ -1,28 +1,26 @@
 // How each plugin of the bundle begins and ends.
-import { refuseEarly } from './haraka/early-refusal'
+import { guardListener } from './haraka/early-refusal'
 import { takeOverRelaying } from './haraka/relaying'
 import { keepDenial } from './haraka/shared-hooks'
 import { expectSpf } from './haraka/spf-result'
 import { insidesOf, requireSupported } from './haraka/supported'
-import type { Connection, Next, Plugin } from './haraka/types'
+import type { Next, Plugin } from './haraka/types'
 import { type HeaderParser, setHeaderParser } from './header-address'
 import { hooksOf } from './hook-order'
 import { failStartOnErrors, StartError } from './ini/start-errors'
-import { connectionClosed, connectionOpened, startServices, stopServices } from './services'
+import { countConnections, startServices, stopServices } from './services'
 import { tellStart } from './start-line'
 
 const shared = {
   tell_start: tellStart,
-  refuse_early: refuseEarly,
+  guard_listeners(next: Next, { listeners }: { listeners: unknown[] }): void {
+    for (const server of listeners) {
+      guardListener(server)
+      countConnections(server)
+    }
+    next()
+  },
   keep_denial: keepDenial,
-  count_open(next: Next, connection: Connection): void {
-    connectionOpened(connection)
-    next()
-  },
-  count_closed(next: Next, connection: Connection): void {
-    connectionClosed(connection)
-    next()
-  },
 }
 
 const registered = new Set<string>()

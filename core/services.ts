@@ -1,8 +1,9 @@
 // Redis, the limiter and the journal: one of each a process, whichever of our lines are loaded. The first plugin that
 // loads starts them, the last that shuts down closes them.
 import cluster from 'node:cluster'
+import { Server, type Socket } from 'node:net'
 import { onDecision } from './haraka/reply'
-import type { Connection, Plugin } from './haraka/types'
+import type { Plugin } from './haraka/types'
 import { hasWorkers } from './ini/host'
 import { configurationHash, Setting } from './ini/reload'
 import { Journal } from './journal'
@@ -22,7 +23,6 @@ export const services: Services = { limiter: undefined, journal: undefined }
 
 let users = 0
 let config: Setting<RedisConfig> | undefined
-const open = new WeakSet<Connection>()
 let connections = 0
 
 /** Called by each plugin of ours at `register`; `stopServices` is its counterpart. Errors in redis.ini stop the start. */
@@ -79,14 +79,12 @@ export function stopServices(): void {
   void services.journal?.close()
 }
 
-/** A connection came; again it counts nothing (XCLIENT and PROXY run the hook once more). */
-export function connectionOpened(connection: Connection): void {
-  if (open.has(connection)) return
-  open.add(connection)
-  connections++
-}
-
-/** It ended. */
-export function connectionClosed(connection: Connection): void {
-  if (open.delete(connection)) connections--
+/** Counts the connections of a listener, for the node key. Those that were refused at accept() are not counted. */
+export function countConnections(server: unknown): void {
+  if (!(server instanceof Server)) return
+  server.on('connection', (socket: Socket) => {
+    if (socket.writableEnded) return
+    connections++
+    socket.once('close', () => connections--)
+  })
 }

@@ -19,6 +19,8 @@ const UNSAFE =
 
 /** Replaces unsafe characters by spaces, and cuts to `length` octets: an SMTP reply line has at most 512 (RFC 5321 4.5.3.1.5). */
 export function clean(text: string, length = 400): string {
+  // Most text is plain: then nothing is copied.
+  if (text.length <= length && /^[\x20-\x7e]*$/.test(text)) return text
   const safe = text.slice(0, 4 * length).replace(UNSAFE, ' ')
   const octets = Buffer.from(safe)
   return octets.length <= length

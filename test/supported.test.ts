@@ -203,6 +203,9 @@ const broken: Record<string, () => Plugin> = {
     }),
   }),
   // Of a Haraka whose logger we cannot find among the loaded modules, no package can be found.
+  'haraka-constants has no numbers for the states DATA and DISCONNECTING of a connection': replaced({
+    logger: () => ({}),
+  }),
   '@haraka/email-address gives an Address no string "address", or no parts': replaced({ logger: () => ({}) }),
   '@haraka/email-address does not parse a From: field strictly': replaced({ logger: () => ({}) }),
 }

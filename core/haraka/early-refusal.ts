@@ -6,7 +6,7 @@ import type { Decision, DecisionRecord } from '../decision'
 import { formatIp, parseIp } from '../net/ip'
 import { clean } from '../text'
 import { recordRepeat } from './reply'
-import type { Connection, Next, Plugin } from './types'
+import type { Connection, Plugin } from './types'
 
 /** A client is judged anew after this long (ms) at the latest, so that `unblock`, `reset` and a reload reach it. */
 const REMEMBERED_FOR = 5000
@@ -128,8 +128,5 @@ export const rememberRefused = (plugin: Plugin, connection: Connection, refusal:
 /** For a new configuration. */
 export const forgetRefused = (): void => earlyRefusal.forgetAll()
 
-/** Hook at init_master and init_child: guards each listener. */
-export function refuseEarly(next: Next, { listeners }: { listeners: unknown[] }): void {
-  for (const server of listeners) earlyRefusal.guard(server)
-  next()
-}
+/** Puts the memory of refusals before the listeners of a server. */
+export const guardListener = (server: unknown): void => earlyRefusal.guard(server)

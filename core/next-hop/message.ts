@@ -1,6 +1,6 @@
 // The message of one transaction on one session: DATA, the body, and the answers after the final dot.
 import { Body } from './body'
-import { HostFailure, noAnswer, type Outcome, type RawReply, type Reply, toReply } from './reply'
+import { HostFailure, isAccepted, noAnswer, type Outcome, type RawReply, type Reply, toReply } from './reply'
 import { stepTime } from './route'
 import type { Session } from './session'
 
@@ -58,6 +58,8 @@ export async function sendMessage(session: Session, source: Source, times: Messa
   for (const answer of answers) answer.then(next, () => clearTimeout(clock))
   const replies = (await settled).map((answer) => finalReply(answer, session))
   session.transaction = undefined
+  // A message that was taken ends its transaction (RFC 5321 4.1.1.4); after anything else RSET comes first.
+  session.needsReset = !replies.every(isAccepted)
   if (replies.some(({ code }) => code === 421)) session.destroy('closing')
   return recipients.map((recipient, index) => {
     const reply = replies[index] ?? replies[0] ?? noAnswer('No answer', host, '4.4.2')

@@ -71,11 +71,14 @@ export const isAccepted = ({ code }: { code: number }): boolean => code >= 200 &
 /** Whether a reply, or an answer, is a 4xx. */
 export const isDeferred = ({ code }: { code: number }): boolean => code >= 400 && code < 500
 
+/** The enhanced status code of a line, by the class of the reply that it stands in (RFC 2034 4). */
+const STATUS: Record<number, RegExp> = Object.fromEntries(
+  [2, 4, 5].map((digit) => [digit, new RegExp(`^${digit}\\.\\d{1,3}\\.\\d{1,3}(?= |$)`)]),
+)
+
 /** The answer of a host, its enhanced status code taken out of the text. */
 export function toReply({ code, lines }: RawReply, host: string): Reply {
-  const status = new RegExp(`^${Math.floor(code / 100)}\\.\\d{1,3}\\.\\d{1,3}(?= |$)`).exec(
-    lines[0] ?? '',
-  )?.[0]
+  const status = STATUS[Math.floor(code / 100)]?.exec(lines[0] ?? '')?.[0]
   const texts = lines.map((line) =>
     (status && line.startsWith(status) ? line.slice(status.length) : line).trim(),
   )

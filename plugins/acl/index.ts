@@ -1,8 +1,9 @@
 // relay-guard/acl: who this client is, by its address and the address that it connected to. See docs/acl.md.
+import { beforeEachCommand } from '../../core/haraka/command'
 import { forgetRefused, rememberRefused } from '../../core/haraka/early-refusal'
 import { classificationOf, mayRelay } from '../../core/haraka/relaying'
 import { answer, guarded, record } from '../../core/haraka/reply'
-import type { Plugin } from '../../core/haraka/types'
+import type { Connection, Next, Plugin } from '../../core/haraka/types'
 import type { Reading } from '../../core/ini/reading'
 import { Setting } from '../../core/ini/reload'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
@@ -27,6 +28,7 @@ export function register(this: Plugin): void {
   const acl: Setting<AclConfig> = new Setting(this, 'acl.ini', reader, forgetRefused)
   registry.acl = { classify: (client) => classify(acl.value, client), generation: () => acl.generation }
   registry.inForce.acl = () => counted(entriesOf(acl.value), 'acl entry', 'acl entries')
+  beforeEachCommand(this, (connection) => isRejectedNow(this, connection))
   registerHooks(this)
 }
 
@@ -38,15 +40,32 @@ export function shutdown(): void {
   shutdownPlugin()
 }
 
-/** At connect, and at each command: a reload may have put the client into [reject] since. */
+/** Connections that were let in: until PROXY has named the client, the address is another one's. */
+const admitted = new WeakSet<Connection>()
+
+/** At connect, as the client's address is known. */
 export const reject = guarded(function (this, next, connection) {
-  const classification = classificationOf(connection)
-  if (classification.class !== 'reject') return next()
-  const decision = judgeConnection(classification, connection.remote.ip)
-  if (!decision) return next()
-  const record = answer(this, next, connection, decision)
-  rememberRefused(this, connection, { spoken: record, wait: REJECTED_FOR, reply: () => decision })
+  if (isRejected(this, connection, next)) return
+  admitted.add(connection)
+  next()
 })
+
+/** Refuses a client in [reject], and ends its connection. */
+function isRejected(plugin: Plugin, connection: Connection, next: Next): boolean {
+  const classification = classificationOf(connection)
+  if (classification.class !== 'reject') return false
+  const decision = judgeConnection(classification, connection.remote.ip)
+  if (!decision) return false
+  const spoken = answer(plugin, next, connection, decision)
+  rememberRefused(plugin, connection, { spoken, wait: REJECTED_FOR, reply: () => decision })
+  return true
+}
+
+/** Ahead of a command: a reload may have put the client into [reject] since it was let in. */
+function isRejectedNow(plugin: Plugin, connection: Connection): boolean {
+  const hangUp: Next = (_, reply) => connection.respond(554, reply, () => connection.disconnect())
+  return admitted.has(connection) && isRejected(plugin, connection, hangUp)
+}
 
 /** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */
 export const skip_checks = guarded(function (this, next, connection) {

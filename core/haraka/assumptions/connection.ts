@@ -44,6 +44,16 @@ export const connectionAssumptions: Assumption[] = [
     'auth_results respond process_line reset_transaction disconnect loginfo lognotice logwarn logerror logcrit',
   ),
   ...hooks,
+  {
+    where: 'package.json',
+    fault: 'haraka-constants has no numbers for the states DATA and DISCONNECTING of a connection',
+    holds: (haraka) => {
+      const { connection } = haraka.package('haraka-constants') as {
+        connection: { state: Record<string, unknown> }
+      }
+      return ['DATA', 'DISCONNECTING'].every((name) => typeof connection.state[name] === 'number')
+    },
+  },
   ...values('connection.js', 'a Connection', tryConnection, {
     uuid: 'string',
     tran_count: 'number',

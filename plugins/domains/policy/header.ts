@@ -1,13 +1,16 @@
 // Whom From: names, to any reader: where readers may differ, every address that one of them could show.
 import { parseHeader } from '../../../core/header-address'
+import { memo } from '../../../core/memo'
 import type { Mailbox } from '../../../core/party'
 
 /** Octets of all From: fields together: what is parsed grows with it, and no author needs more. */
 export const MAX_FROM = 4 * 1024
 
+const fieldOf = memo((name) => new RegExp(`^${name}[ \\t]*:(.*)$`, 'is'))
+
 /** The text of each field of this name, unfolded. `From :` is a From: field too (RFC 5322 4.5.8), but not to Haraka. */
 export const valuesOf = (fields: readonly string[], name: string): string[] => {
-  const field = new RegExp(`^${name}[ \\t]*:(.*)$`, 'is')
+  const field = fieldOf(name)
   return fields.flatMap((text) => field.exec(text)?.[1]?.replace(/\r?\n/g, ' ').trim() || [])
 }
 
