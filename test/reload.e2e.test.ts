@@ -1,11 +1,20 @@
 // Ini files with errors: Haraka does not start with them, and a running one keeps the last good configuration.
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Haraka, startHaraka, startHarakaExpectingFailure } from './support/haraka'
+import { freePort, type Haraka, startHaraka, startHarakaExpectingFailure } from './support/haraka'
 import { type Sink, startSink } from './support/sink'
 import { SmtpClient } from './support/smtp-client'
 
@@ -230,6 +239,43 @@ function running(nodes = 0): () => Haraka {
 }
 
 const path = (haraka: Haraka, file: string) => join(haraka.dir, 'config', 'relay-guard', file)
+
+const asRoot = process.geteuid?.() === 0 ? {} : { skip: 'needs root, to go on as another user' }
+
+test(
+  'workers that go on as nobody and their root master keep one configuration when only root can read the new one',
+  asRoot,
+  async () => {
+    const port = await freePort()
+    const smtp = `listen=127.0.0.1:${port}\nnodes=2\nuser=nobody\ngroup=nogroup\n`
+    const haraka = await startHaraka({
+      plugins,
+      nodes: 2,
+      listen: `127.0.0.1:${port}`,
+      files: { ...files(), 'smtp.ini': smtp },
+    })
+    try {
+      const said = (pattern: RegExp) => haraka.output().match(new RegExp(pattern, 'g'))?.length ?? 0
+      // mkdtemp makes a directory that only root may enter.
+      assert.equal(said(/acl\.ini cannot be read by nobody, as whom Haraka goes on/), 1)
+      chmodSync(haraka.dir, 0o755)
+      const own = path(haraka, 'acl.ini')
+      writeFileSync(`${own}.new`, '[reject]\n127.0.0.0/8\n', { mode: 0o600 })
+      renameSync(`${own}.new`, own)
+      await haraka.waitForLog(/acl\.ini: cannot be read: EACCES/, soon)
+      const [victim = 0] = haraka.workers()
+      process.kill(victim, 'SIGKILL')
+      for (const end = Date.now() + soon; said(/worker \d+ listening/) < 3; await sleep(50))
+        assert.ok(Date.now() < end, haraka.output().slice(-2000))
+      for (let round = 0; round < 4; round++) await stillGood(haraka)
+      assert.equal(said(/acl\.ini: cannot be read: EACCES/), 1)
+      assert.equal(said(/acl\.ini was read again and is in force/), 0)
+      assert.deepEqual(haraka.failures(), [])
+    } finally {
+      await haraka.stop()
+    }
+  },
+)
 
 describe('while it runs', { concurrency: true }, () => {
   // Each reload takes some five seconds of waiting, so what need not follow each other has a Haraka of its own.

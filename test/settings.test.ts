@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import {
   appendFileSync,
+  chmodSync,
   mkdirSync,
   mkdtempSync,
   renameSync,
@@ -12,7 +13,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { after, before, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import { isEmpty } from '../core/ini/files'
 import { printConfigError } from '../core/ini/parse'
@@ -34,8 +35,8 @@ mkdirSync(config, { recursive: true })
 process.env['HARAKA'] = dir
 after(() => rmSync(dir, { recursive: true, force: true }))
 
-const pluginFor = () =>
-  pluginOf('relay-guard/acl', { plugins: ['relay-guard/acl'], 'smtp.ini': { main: { nodes: 0 } } })
+const pluginFor = (smtp: Record<string, unknown> = {}) =>
+  pluginOf('relay-guard/acl', { plugins: ['relay-guard/acl'], 'smtp.ini': { main: { nodes: 0, ...smtp } } })
 
 /** A configuration that is its keys, and the text of the files that `file[] =` names. */
 function words({ sections, errors, open }: Reading): string {
@@ -57,10 +58,10 @@ function words({ sections, errors, open }: Reading): string {
 let files = 0
 
 /** A Setting over real files, with a clock that only the test moves. */
-function settingOf<T>(text: string, reader: Reader<T>, name = `${++files}.ini`) {
+function settingOf<T>(text: string, reader: Reader<T>, name = `${++files}.ini`, smtp = {}) {
   const path = join(config, name)
   if (text) writeFileSync(path, text)
-  const { plugin, log } = pluginFor()
+  const { plugin, log } = pluginFor(smtp)
   let now = 0
   let changes = 0
   const watch = { now: () => now, start: () => undefined }
@@ -419,6 +420,51 @@ describe('a file that a configuration names', () => {
     await pass(2 * SETTLED)
     assert.equal(setting.value, 'one\n'.trim())
     assert.ok(log.some((line) => line.includes(list) && /is empty/.test(line)))
+  })
+})
+
+const asRoot = process.geteuid?.() === 0 ? {} : { skip: 'needs root, to go on as another user' }
+
+describe('with user = nobody in smtp.ini, whose master stays root', asRoot, () => {
+  const nobody = { user: 'nobody', group: 65534 }
+  const list = join(dir, 'private.txt')
+  before(() => chmodSync(dir, 0o755))
+  after(() => assert.deepEqual([process.geteuid?.(), process.getegid?.()], [0, 0]))
+
+  it('a file that nobody may read is none to put in force, for no worker could follow', async () => {
+    const { path, setting, log, pass } = settingOf('[main]\na = 1\n', { read: words }, 'private.ini', nobody)
+    assert.equal(log.length, 0)
+    writeFileSync(`${path}.new`, '[main]\nb = 1\n', { mode: 0o600 })
+    renameSync(`${path}.new`, path)
+    await pass(30)
+    assert.equal(setting.value, 'a')
+    assert.equal(log.length, 2)
+    assert.match(log[0] ?? '', /private\.ini: cannot be read: EACCES: permission denied/)
+    assert.match(log[1] ?? '', /the last good configuration stays in force/)
+    chmodSync(path, 0o644)
+    await pass(SETTLED)
+    assert.equal(setting.value, 'b')
+    writeFileSync(list, 'one\n', { mode: 0o600 })
+    writeFileSync(path, `[main]\nfile = ${list}\n`)
+    await pass(20)
+    assert.equal(setting.value, 'b')
+    assert.ok(log.some((line) => line.includes(`${list}: cannot be read: EACCES`)))
+  })
+
+  it('is told at the start of each file that nobody may read: a change of it would never be in force', () => {
+    const name = 'private2.ini'
+    writeFileSync(list, 'one\n', { mode: 0o600 })
+    writeFileSync(join(config, name), `[main]\nfile = ${list}\n`, { mode: 0o600 })
+    const { setting, log } = settingOf('', { read: words }, name, nobody)
+    assert.equal(setting.value, 'one')
+    for (const path of [join(config, name), list])
+      assert.equal(
+        log.filter((line) => line.includes(`${path} cannot be read by nobody, as whom Haraka goes on`))
+          .length,
+        1,
+        log.join('\n'),
+      )
+    assert.equal(settingOf('', { read: words }, name).log.length, 0)
   })
 })
 

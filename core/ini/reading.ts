@@ -42,6 +42,8 @@ export interface ReadingOptions {
   frozen?: boolean
   /** Collects how each file was just before it was opened, also one that then could not be read. */
   stamps?: Stamps
+  /** Reads a file, if not with the rights of this process: see ./run-as. */
+  readFile?: (path: string) => Buffer
   /** The files of the configuration in force. */
   inForce?: ReadonlyMap<string, Shape>
 }
@@ -60,7 +62,7 @@ export function readingOf(
   name: string,
   path: string,
   files: Files,
-  { frozen = false, stamps, inForce }: ReadingOptions = {},
+  { frozen = false, stamps, readFile = readWhole, inForce }: ReadingOptions = {},
 ): TrackedReading {
   const fail = (message: string, state?: 'missing' | 'unfinished'): never => {
     if (state === 'unfinished') reading.unfinished = true
@@ -73,7 +75,7 @@ export function readingOf(
     stamps?.set(file, stampOf(file))
     let data: Buffer
     try {
-      data = readWhole(file)
+      data = readFile(file)
     } catch (error) {
       const { message, state } = error as FileError
       // One that was there is not missed in silence: what it said may be what keeps strangers out.

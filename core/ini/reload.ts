@@ -2,11 +2,12 @@
 import cluster from 'node:cluster'
 import { createHash } from 'node:crypto'
 import { harakaDir } from '../paths'
-import { type Shape, shapeOf, stampOf } from './files'
+import { readWhole, type Shape, shapeOf, stampOf } from './files'
 import type { Host } from './host'
 import { keep, lastGood } from './last-good'
 import { type ConfigError, printConfigError } from './parse'
 import { type Files, iniPath, ownPath, type Reader, readingOf, type Stamps } from './reading'
+import { asOtherUser, otherUser } from './run-as'
 import { holdsSecrets } from './secrets'
 import { refuseStart } from './start-errors'
 import { everySecond, type Polled, type Watch } from './watch'
@@ -94,8 +95,28 @@ export class Setting<T> implements Polled {
       stamps: this.stamps,
     })
     const value = this.reader.read(reading)
-    if (reading.errors.length === 0) this.accept(value, this.path, files)
-    else refuseStart(this.host, reading.errors)
+    if (reading.errors.length > 0) {
+      refuseStart(this.host, reading.errors)
+      return
+    }
+    this.accept(value, this.path, files)
+    if (cluster.isPrimary) this.tellUnreadable(files)
+  }
+
+  /** Read as root at the start, and never again once Haraka goes on as another user. */
+  private tellUnreadable(files: Files): void {
+    const user = otherUser(this.host)
+    if (user === undefined) return
+    for (const file of files.keys()) {
+      try {
+        asOtherUser(this.host, () => readWhole(file))
+      } catch (error) {
+        const why = (error as Error).message
+        this.host.logerror(
+          `${file} cannot be read by ${user}, as whom Haraka goes on: a change of it is in force only after a restart (${why})`,
+        )
+      }
+    }
   }
 
   private async reload(change: Change, isQuiet: boolean): Promise<void> {
@@ -104,7 +125,8 @@ export class Setting<T> implements Polled {
     const isAway = stamps.get(this.own) === 'missing'
     if (isAway && this.path === this.own) return this.keepRemoved()
     const path = isAway ? this.path : this.own
-    const reading = readingOf(this.name, path, files, { stamps, inForce: this.goodAt(path) })
+    const readFile = (file: string) => asOtherUser(this.host, () => readWhole(file))
+    const reading = readingOf(this.name, path, files, { stamps, readFile, inForce: this.goodAt(path) })
     let value: T
     try {
       value = await (this.reader.sliced?.(reading) ?? this.reader.read(reading))
