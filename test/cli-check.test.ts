@@ -65,6 +65,20 @@ describe('relay-guard check', () => {
     ini('domains.ini', '[main]\n')
   })
 
+  it('finds errors also in a file whose line is not there yet, and says that it is not', async () => {
+    plugins('tls', 'relay-guard/domains')
+    ini('auth.ini', '[main]\nsender = all\n')
+    const { status, mistakes, warnings } = await check()
+    assert.equal(status, 1)
+    assert.deepEqual(mistakes, ['auth.ini [main] sender: is not one of any, domain, address'])
+    assert.ok(
+      warnings.some((line) =>
+        /relay-guard\/auth is not there, so nothing of auth\.ini is in force/.test(line),
+      ),
+    )
+    ini('auth.ini', '[main]\n')
+  })
+
   it('takes two names for one user where the server does: with the line of domains, wherever it stands', async () => {
     const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`
     ini('auth.ini', `[users]\nalice = ${hash}\nalice@a.example = ${hash}\n`)
