@@ -17,6 +17,9 @@ const fieldsOf = (lines: string[]) => lines.map((line) => `${line}\n`)
 const from = (...lines: string[]) =>
   fromAddresses(valuesOf(fieldsOf(lines), 'From')).map(({ user, host }) => `${user}@${host}`)
 
+/** boss@ours.example */
+const EBCDIC = Buffer.from('8296a2a27c96a499a24b85a781949793 85'.replace(' ', ''), 'hex').toString('base64')
+
 const BOSS = 'boss@ours.example'
 
 describe('the addresses of From:', () => {
@@ -35,7 +38,6 @@ describe('the addresses of From:', () => {
     ['"boss"@ours.example', ['"boss"@ours.example']],
     [`<@evil.example:${BOSS}>`, [BOSS]],
     ['=?utf-8?q?Boss?= <x@evil.example>', ['x@evil.example']],
-    ['=?utf-8?q?boss=40ours=2Eexample?= <x@evil.example>', ['x@evil.example']],
     ['"boss@ours.example" <x@evil.example>', ['x@evil.example']],
     ['x@evil.example (boss@ours.example)', ['x@evil.example']],
     ['"J\u00f6rg, Boss" <x@evil.example>, y@evil.example', ['x@evil.example', 'y@evil.example']],
@@ -58,6 +60,8 @@ describe('the addresses of From:', () => {
     '<boss@ours\u200b.example>',
     '<boss@ours.example\ufffd>',
     '<boss\x7f@ours.example>',
+    '<boss@ours\u3164.example>',
+    '<boss@ours\u034f.example\ufe0f>',
     '<boss@(c)ours.example> junk',
     '<boss@ours.example!>',
     `=?utf-8?q?x?= ${BOSS} <x@evil.example>`,
@@ -84,11 +88,130 @@ describe('the addresses of From:', () => {
     '=?utf-8?q?boss=40ours=2Eexample?=',
     '=?utf-8?q?Boss_=3Cboss=40ours=2Eexample=3E?=',
     '=?utf-8?b?Ym9zc0BvdXJzLmV4YW1wbGU=?=',
+    // Blanks between encoded words are not shown (RFC 2047 6.2), nor is where a letter is cut in two.
+    '=?utf-8?q?boss=40ours.exam?= =?utf-8?q?ple?=',
+    '=?utf-8?q?boss=40ours.exam?=   =?us-ascii?b?cGxl?=',
+    '=?utf-8?q?boss=EF=BC?= =?utf-8?q?=A0ours.example?=',
+    '=?utf-8?q?boss=40ours.exam?= (c) =?utf-8?q?ple?= <x@evil.example>',
+    '=?utf-8?q?boss=40ours.exam?= =?utf-8?q?ple?= <x@evil.example>',
+    // Nor are blanks inside an address, by common readers.
+    'boss@ou rs.example',
+    'boss@ours .exam ple',
+    'boss@ ou\trs.ex  ample, x@evil.example',
+    'Boss <boss@ou rs.example>',
+    'x@evil.example <boss@ou rs.example> x',
+    'boss@ou rs.example is my address',
+    // What becomes an @ is one.
+    'boss\uff20ours.example <x@evil.example>',
+    'boss\ufe6bours.example <x@evil.example>',
+    'The "great" boss\uff20ours.example (c) <x@evil.example>',
+    '(") boss\uff20ours.example (") <x@evil.example>',
+    '"a \\" b" boss\uff20ours.example <x@evil.example>',
+    'boss\uff20ours.example: x@evil.example;',
+    '<boss\uff20ours.example@evil.example>',
+    'y@evil.example, boss\uff20ours.example <x@evil.example>',
+    '=?utf-8?q?boss=40ours=2Eexample?= <x@evil.example>',
+    '=?utf-8?b?Ym9zc0BvdXJzLmV4YW1wbGU=?= <x@evil.example>',
+    '=?utf-8?q?boss=EF=BC=A0ours=2Eexample?= <x@evil.example>',
+    '=?utf-8?q?boss=40ours=2Eexample?=: x@evil.example;',
+    '=?utf-8*en?q?boss=40ours=2Eexample?= <x@evil.example>',
+    '=?utf-8?q?=28boss=40ours=2Eexample?= <x@evil.example>',
+    '=?utf-8?q?=22boss=40ours=2Eexample=22?= <x@evil.example>',
+    '=?utf-8?q?"boss=40ours=2Eexample"?= <x@evil.example>',
+    '=?utf-8?q?(boss=40ours=2Eexample)?= <x@evil.example>',
+    '=?utf-8?q?boss=40ours=2Eexample or so?= <x@evil.example>',
+    'Boss =?utf-8?q?boss=40ours=2Eexample?= "x" <x@evil.example>',
+    `=?${'x'.repeat(200)}?q?boss=40ours=2Eexample?= <x@evil.example>`,
+    // Whatever the charset, which may have its own words for an @.
+    '=?utf-7?q?boss+AEA-ours.example?=',
+    '=?utf-7?q?boss+AEA-ours.example?= <x@evil.example>',
+    '=?UTF-7?b?Ym9zcytBRUEtb3Vycy5leGFtcGxl?= <x@evil.example>',
+    '=?unicode-1-1-utf-7?q?boss+AEAAbwB1AHI-s.example?= <x@evil.example>',
+    '=?gb2312?q?boss=A3=C0ours.example?= <x@evil.example>',
+    '=?shift_jis?q?boss=81=97ours.example?= <x@evil.example>',
+    '=?iso-2022-jp?q?boss=1B=24B=21=77=1B=28Bours.example?= <x@evil.example>',
+    `=?utf-16be?b?${Buffer.from('boss＠ours.example', 'utf16le').swap16().toString('base64')}?= <x@evil.example>`,
+    `=?utf-16le?b?${Buffer.from('boss＠ours.example', 'utf16le').toString('base64')}?= <x@evil.example>`,
+    `=?utf-16?b?${Buffer.from('\ufeffboss＠ours.example', 'utf16le').swap16().toString('base64')}?= <x@evil.example>`,
+    `=?cp037?b?${EBCDIC}?= <x@evil.example>`,
+    `=?ibm500?b?${EBCDIC}?=`,
   ]
   for (const value of broken)
     it(`are found by their look in what cannot be parsed: ${value}`, () =>
       assert.ok(
         from(`From: ${value}`).some((address) => /@ours\.example\.?$/.test(address)),
+        String(from(`From: ${value}`)),
+      ))
+
+  // Ordinary mail, of whoever may write as in no domain of ours.
+  const ordinary = [
+    'x@evil.example',
+    '<x@evil.example>',
+    'X <x@evil.example>',
+    'X Y. Z <x@evil.example>',
+    '"X Y" <x@evil.example>',
+    '"Y, X" <x@evil.example>',
+    '"X (Y)" <x@evil.example>',
+    '"X \\"the\\" Y" <x@evil.example>',
+    "O'Neill <x@evil.example>",
+    "'x@evil.example' <x@evil.example>",
+    'X-Y <x.y+tag@sub.evil.example>',
+    'X & Y <x_y@evil.example>',
+    'X | Y <x@evil.example>',
+    'X! <x@evil.example>',
+    'x@evil.example (X Y)',
+    '(X) x@evil.example',
+    'X (Y) Z <x@evil.example>',
+    'x@evil.example (boss@ours.example)',
+    'x@evil.example (boss\uff20ours.example)',
+    '"boss@ours.example" <x@evil.example>',
+    '"boss\uff20ours.example" <x@evil.example>',
+    '"Boss (boss@ours.example)" <x@evil.example>',
+    '"boss@ours.example via List" <x@evil.example>',
+    '"=?utf-8?q?boss=40ours=2Eexample?=" <x@evil.example>',
+    '"boss@ours.example" via List <x@evil.example>',
+    'boss at ours.example <x@evil.example>',
+    'ours.example <x@evil.example>',
+    '"x@evil.example" <x@evil.example>',
+    'x@evil.example <x@evil.example>',
+    'J\u00f6rg M\u00fcller <x@evil.example>',
+    '"J\u00f6rg, M\u00fcller" <x@evil.example>',
+    '\u674e\u5c0f\u9f99 <x@evil.example>',
+    '\u5f20\uff0c\u4e09 <x@evil.example>',
+    '\u682a\u5f0f\u4f1a\u793e\uff08\u6771\u4eac\uff09 <x@evil.example>',
+    '\ud83d\udc68\u200d\ud83d\udc69 Family <x@evil.example>',
+    '=?utf-8?q?J=C3=B6rg_M=C3=BCller?= <x@evil.example>',
+    '=?iso-8859-1?q?J=F6rg?= =?iso-8859-1?q?_M=FCller?= <x@evil.example>',
+    '=?utf-8?b?5p2O5bCP6b6Z?= <x@evil.example>',
+    '=?gb2312?b?wO7QocH6?= <x@evil.example>',
+    '=?iso-2022-jp?b?GyRCRWw1fhsoQg==?= <x@evil.example>',
+    '=?koi8-r?q?=E9=D7=C1=CE?= <x@evil.example>',
+    '=?x-unknown?q?J=F6rg?= <x@evil.example>',
+    '=?utf-7?q?J+APY-rg?= <x@evil.example>',
+    '=?utf-8?q?J=C3=B6rg_=40_Evil?= <x@evil.example>',
+    '=?utf-8?q?x=40evil.example?= <x@evil.example>',
+    '=?utf-8?q?J=C3=B6rg=2C_ours.example?= <x@evil.example>',
+    '=?utf-8?q?J=C3=B6rg?= (=?utf-8?q?boss=40ours.example?=) <x@evil.example>',
+    'X <x@evil.example>, Y <y@evil.example>',
+    'Undisclosed recipients:;',
+    'undisclosed-recipients:;',
+    'Team: X <x@evil.example>, y@evil.example;',
+    '"x y"@evil.example',
+    'x @ evil . example',
+    'X <x@[192.0.2.1]>',
+    'X <x@b\u00fccher.example>',
+    'X <x@xn--bcher-kva.example>',
+    '<@relay.evil.example:x@evil.example>',
+    'X <x@evil.example>,',
+    'X Y <x@evil.example',
+    'X <x@evil. example>',
+    'MAILER-DAEMON@evil.example (Mail Delivery System)',
+    '',
+  ]
+  for (const value of ordinary)
+    it(`are none of ours in ordinary mail: ${value}`, () =>
+      assert.ok(
+        !from(`From: ${value}`).some((address) => /ours\.example/.test(address.replace(/^.*@/, ''))),
         String(from(`From: ${value}`)),
       ))
 
@@ -98,6 +221,8 @@ describe('the addresses of From:', () => {
     assert.deepEqual(from(`From\t:${BOSS}`), [BOSS])
     assert.deepEqual(from(`From:\r\n ${BOSS}`), [BOSS])
     assert.deepEqual(from('From: boss@ours.\r\n\texample'), [BOSS])
+    assert.ok(from('From: boss@ou\r\n rs.example').includes(BOSS))
+    assert.ok(from('From: =?utf-8?q?boss=40ours.exam?=\r\n =?utf-8?q?ple?= <x@evil.example>').includes(BOSS))
     assert.deepEqual(from(`Fromage: ${BOSS}`, `X-From: ${BOSS}`, `Sender: ${BOSS}`), [])
     assert.deepEqual(from('Subject: x'), [])
     assert.deepEqual(from('From:'), [])
@@ -120,6 +245,10 @@ describe('the addresses of From:', () => {
       'a@b,',
       '(a)@(b)',
       '\ufdfa',
+      '=?utf-7?q?+AEA-?= ',
+      '=?a?b?QA==?=',
+      'a @',
+      '@ a',
     ]) {
       from(`From: ${unit.repeat(MAX_FROM / unit.length)}`)
       const values = valuesOf(fieldsOf([`From: <${unit.repeat(long)}>`]), 'From')

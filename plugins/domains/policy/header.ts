@@ -2,6 +2,7 @@
 import { parseHeader } from '../../../core/header-address'
 import { memo } from '../../../core/memo'
 import type { Mailbox } from '../../../core/party'
+import { decodings, wordOrCharacter } from './encoded-words'
 
 /** Octets of all From: fields together: what is parsed grows with it, and no author needs more. */
 export const MAX_FROM = 4 * 1024
@@ -18,12 +19,13 @@ export const valuesOf = (fields: readonly string[], name: string): string[] => {
 export function fromAddresses(values: readonly string[]): Mailbox[] {
   return values.flatMap((value) => {
     const parsed = parsedFrom(value)
-    return parsed.length > 0 && !INVISIBLE.test(value) ? parsed : [...parsed, ...roughly(value)]
+    const isPlain = parsed.length > 0 && !INVISIBLE.test(value) && !hidesAt(value)
+    return isPlain ? parsed : [...parsed, ...roughly(value)]
   })
 }
 
-/** Control and format characters, and what was no UTF-8: some readers drop them, others stop there. */
-const INVISIBLE = /[\p{Cf}\ufffd]|[^\P{Cc}\t]/u
+/** Control and format characters, others that show nothing, and what was no UTF-8: readers drop them or stop there. */
+const INVISIBLE = /[\p{Cf}\p{DI}\ufffd]|[^\P{Cc}\t]/u
 const eachInvisible = new RegExp(INVISIBLE, 'gu')
 
 /** Empty where it cannot be parsed: then an `@` outside of quotes in a name counts, too, as common readers show it. */
@@ -38,25 +40,44 @@ function parsedFrom(value: string): Mailbox[] {
   }
 }
 
-/** Every reading of a value that breaks the rules: encoded words opened, comments and invisible characters left out or not. */
-function roughly(value: string): Mailbox[] {
-  const open = `${value} ${decodedWords(value)}`.normalize('NFKC')
-  const readings = [open.replace(eachInvisible, ' '), open.replace(eachInvisible, '')]
-  return [...new Set(readings.flatMap((text) => [text, withoutComments(text)]))].flatMap(lookalikes)
+/** Whether a reader shows an `@` outside of quotes and comments where the parser sees none: of full width, or encoded. */
+function hidesAt(value: string): boolean {
+  const rest = withoutQuotes(value)
+  return [rest, ...decodings(rest)].some((text) => text.normalize('NFKC').includes('@'))
 }
 
-/** RFC 2047 words. The charset does not matter: what a domain is made of is ASCII, with NULs between in UTF-16. */
-const decodedWords = (value: string): string =>
-  value.replace(/=\?[^?\s]{1,100}\?([bq])\?([^?\s]*)\?=/gi, (_, encoding: string, text: string) =>
-    /b/i.test(encoding)
-      ? Buffer.from(text, 'base64').toString()
-      : Buffer.from(
-          text
-            .replace(/_/g, ' ')
-            .replace(/=([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))),
-          'latin1',
-        ).toString(),
-  )
+/** What stands outside of quotes and comments, but for each plain `@`. An encoded word is one piece, whatever is in it. */
+function withoutQuotes(value: string): string {
+  const inside = /\\.|./sy
+  const outside = wordOrCharacter()
+  let rest = ''
+  let quoted = false
+  let depth = 0
+  for (let at = 0; at < value.length; ) {
+    const pattern: RegExp = quoted || depth > 0 ? inside : outside
+    pattern.lastIndex = at
+    const piece: string = pattern.exec(value)?.[0] ?? value.slice(at)
+    at += piece.length
+    if (quoted) quoted = piece !== '"'
+    else if (piece === '(') depth++
+    else if (depth > 0) depth -= piece === ')' ? 1 : 0
+    else if (piece === '"') quoted = true
+    else if (piece !== '@') rest += piece
+  }
+  return rest
+}
+
+/** Every reading of a value that breaks the rules: encoded words opened, comments and invisible characters left out or not. */
+function roughly(value: string): Mailbox[] {
+  const texts = [value, withoutComments(value)]
+    .flatMap((text) => [text, ...decodings(text)])
+    .map((text) => text.normalize('NFKC'))
+  const readings = [...new Set(texts)].flatMap((text) => [
+    text.replace(eachInvisible, ' '),
+    text.replace(eachInvisible, ''),
+  ])
+  return [...new Set(readings.flatMap((text) => [text, withoutComments(text)]))].flatMap(lookalikes)
+}
 
 function withoutComments(text: string): string {
   let depth = 0
@@ -77,12 +98,28 @@ function lookalikes(text: string): Mailbox[] {
     .split('@')
     .map((part) => part.replace(/^[\s"]+|(?<![\s"])[\s"]+$/g, ''))
     .join('@')
-  return joined.split(/[\s<>()",;:]+/).flatMap((word) => {
-    const parts = word.split('@')
+  return joined.split(/[<>()",;:]+/).flatMap((piece) => {
+    const parts = piece.split('@')
     return parts.slice(1).flatMap((after, index) => {
-      const user = parts[index] ?? ''
-      const host = /^[\p{L}\p{M}\p{N}._-]*/u.exec(after)?.[0] ?? ''
-      return host === '' ? [] : [{ user, host }]
+      const user = parts[index]?.split(/\s+/).at(-1) ?? ''
+      return hostsIn(after).map((host) => ({ user, host }))
     })
   })
+}
+
+/** Octets of a domain name (RFC 1035 2.3.4). */
+const MAX_HOST = 255
+
+/** The hosts with which a text may begin: common readers leave out blanks inside an address, others stop there. */
+function hostsIn(text: string): string[] {
+  const hosts: string[] = []
+  let host = ''
+  for (const word of text.split(/\s+/)) {
+    const labels = /^[\p{L}\p{M}\p{N}._-]*/u.exec(word)?.[0] ?? ''
+    host += labels
+    if (host.length > MAX_HOST && hosts.length > 0) break
+    if (labels !== '') hosts.push(host)
+    if (labels !== word) break
+  }
+  return hosts
 }
