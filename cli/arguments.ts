@@ -24,8 +24,8 @@ const OPTIONS = {
   version: { type: 'boolean', short: 'v' },
 } as const
 
-/** Whether errors are wanted in JSON, also of arguments that cannot be read. */
-export const wantsJson = (argv: string[]): boolean => argv.includes('--json')
+/** Whether errors are wanted in JSON, also of arguments that cannot be read, as `--json=true`. */
+export const wantsJson = (argv: string[]): boolean => argv.some((word) => /^--json(?:=|$)/.test(word))
 
 /**
  * Reads the arguments. The verb is `help` or `version` where the option of that name is given, and '' where there is no

@@ -22,12 +22,19 @@ function fail(error: Error): void {
   process.exitCode = 2
 }
 
-// Whoever reads, as `head` does, may stop: the verb still ends, with its own exit status.
-for (const stream of [process.stdout, process.stderr])
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
+let unwritten = false
+
+// Whoever reads, as `head` does, may stop: the verb still ends, with its own exit status. Where the answer cannot be
+// written, as on a full disk, the verb ends, too, but nobody must take its status for the answer.
+function onUnwritten(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE' || unwritten) return
+  unwritten = true
+  process.exitCode = 2
+  console.error(`relay-guard: the answer cannot be written: ${error.message}`)
+}
+
+for (const stream of [process.stdout, process.stderr]) stream.on('error', onUnwritten)
 
 main(process.argv.slice(2)).then((status) => {
-  process.exitCode = status
+  process.exitCode = unwritten ? 2 : status
 }, fail)

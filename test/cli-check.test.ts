@@ -2,9 +2,14 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { askNextHops } from '../cli/check/ask'
 import { unresolvedLines } from '../cli/haraka-plugins'
+import { readDomains } from '../plugins/domains/config'
 import { HarakaDir, inShell, relayGuard } from './support/command'
 import { harakaHome } from './support/install'
+import { readText } from './support/reading'
+import { RedisServer } from './support/redis'
 import { deadPort, startSink } from './support/sink'
 
 let haraka: HarakaDir
@@ -23,6 +28,7 @@ interface Report {
   mistakes: string[]
   warnings: string[]
   nextHops: { domain: string; nextHop: string; reached: boolean; ok: boolean; said: string }[]
+  redis?: { ok: boolean; said: string }
   smarthost: { nextHop: string; reached: boolean; ok: boolean; said: string }[]
 }
 
@@ -314,7 +320,7 @@ describe('relay-guard check', () => {
       assert.equal(good.status, 0)
       assert.deepEqual(good.smarthost, [
         {
-          nextHop: `smtp://u@127.0.0.1:${smarthost.port}`,
+          nextHop: `smtp://***@127.0.0.1:${smarthost.port}`,
           reached: true,
           ok: true,
           said: 'no TLS, logged in',
@@ -332,6 +338,60 @@ describe('relay-guard check', () => {
     } finally {
       await smarthost.close()
       ini('domains.ini', '[main]\n')
+    }
+  })
+
+  it('gives each question its own time: none passes while it waits for a connection of ours', async () => {
+    const slow = await startSink({
+      respond: async (stage) => {
+        if (stage === 'rcpt') await sleep(200)
+        return undefined
+      },
+    })
+    // One after the other they take longer than one of them may.
+    const sections = Array.from({ length: 20 }, (_, i) => `[d${i}.example]\nnext_hop = ${slow.address()}\n`)
+    const text = sections.join('connections = 1\n')
+    const world = { ownListener: () => false, hostName: 'mx.example' }
+    const { value, errors } = readText('domains.ini', text, (reading) => readDomains(reading, world))
+    assert.deepEqual(errors, [])
+    const answers = await askNextHops(value, 'mx.example', 2500)
+    await slow.close()
+    assert.deepEqual(
+      answers.map(({ domain, ok }) => [domain, ok]),
+      sections.map((_, i) => [`d${i}.example`, true]),
+    )
+  })
+
+  it('says of Redis what the server will see', async () => {
+    const acl = (name: string, ...rules: string[]) => ['--user', name, 'on', '>pw', ...rules]
+    const all = ['+@all', '~relay-guard:*']
+    const redis = await RedisServer.start(
+      ...acl('good', ...all),
+      ...acl('noscripts', ...all, '-@scripting'),
+      ...acl('others', '+@all', '~other:*'),
+      ...acl('noselect', ...all, '-select'),
+    )
+    const cases: [string, RegExp | string][] = [
+      ['username = good', 'answers'],
+      ['username = good\ndatabase = 3', 'answers'],
+      ['username = good\ndatabase = 99', /^SELECT 99: ERR DB index is out of range; without it/],
+      ['username = noselect\ndatabase = 3', /^SELECT 3: NOPERM /],
+      ['username = noscripts', /^NOPERM .*eval/],
+      ['username = others', /^NOPERM .*keys/],
+    ]
+    try {
+      plugins('tls', 'relay-guard/limits')
+      for (const [lines, said] of cases) {
+        ini('redis.ini', `[redis]\nport = ${redis.port}\npassword = pw\n${lines}\n`)
+        const report = await check()
+        const isGood = said === 'answers'
+        assert.deepEqual([report.status, report.redis?.ok], [isGood ? 0 : 1, isGood], lines)
+        if (typeof said === 'string') assert.equal(report.redis?.said, said)
+        else assert.match(report.redis?.said ?? '', said)
+      }
+    } finally {
+      await redis.stop()
+      rmSync(join(dir, 'config', 'relay-guard', 'redis.ini'))
     }
   })
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { readArguments } from '../cli/arguments'
-import { relayGuard } from './support/command'
+import { inShell, relayGuard } from './support/command'
 
 const VERBS = {
   install: { words: [], does: '' },
@@ -98,11 +98,21 @@ describe('relay-guard', () => {
 
   it('with --json says in JSON why it could not run', async () => {
     for (const args of [[], ['chek'], ['check', '--bogus'], ['-c', '/nowhere', 'check'], ['passwd']]) {
-      const { status, out, err } = await relayGuard(['--json', ...args])
+      const json = args.length > 0 ? '--json' : '--json=true'
+      const { status, out, err } = await relayGuard([json, ...args])
       assert.deepEqual([status, err], [2, ''])
       const { error, ...rest } = JSON.parse(out) as { error: string }
       assert.deepEqual(rest, {})
       assert.match(error, /\w/)
     }
+  })
+
+  it('whose answer cannot be written says so in one line', async () => {
+    for (const args of ['help', '--json help', '--json', 'chek --json'])
+      assert.deepEqual(await inShell(`relay-guard ${args} > /dev/full`, '/'), {
+        status: 2,
+        out: '',
+        err: 'relay-guard: the answer cannot be written: ENOSPC: no space left on device, write\n',
+      })
   })
 })

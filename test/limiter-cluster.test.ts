@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
+import { Limiter } from '../core/limiter'
 import { fire, makeLimiter, untilMemory, untilRedis, type Watched } from './support/limiter'
 import { charge, lease } from './support/limiter-contract'
-import { type RedisServer, startCluster } from './support/redis'
+import { noRedis, type RedisServer, startCluster, until } from './support/redis'
 
 let nodes: RedisServer[]
 let watched: Watched
@@ -102,6 +103,30 @@ test('limits hold exactly while slots move from node to node', async () => {
   // 3 of 7 were charged above.
   assert.deepEqual([...new Set(allowed.values())], [4])
   assert.deepEqual(watched.lines, [])
+})
+
+test('a seed whose name is not known takes no other one down, and is the reason where there is no other', async (t) => {
+  const dead = { host: 'nope.invalid', port: 6379 }
+  const cluster = nodes.map(({ port }) => ({ host: '127.0.0.1', port }))
+  const lines: string[] = []
+  const start = (seeds: (typeof dead)[]) => {
+    const settings = { ...noRedis, enabled: true, cluster: seeds }
+    const limiter = new Limiter({ settings, log: (line) => lines.push(line) })
+    t.after(() => limiter.close())
+    return limiter
+  }
+  for (const seeds of [
+    [dead, cluster[0]!],
+    [cluster[1]!, dead],
+  ]) {
+    const limiter = start(seeds)
+    await untilRedis({ limiter, lines })
+    assert.match(lines[0] ?? '', /^redis: up \(cluster .*nope\.invalid:6379.*\)$/)
+    lines.length = 0
+  }
+  start([dead])
+  await until(() => lines.length > 0)
+  assert.match(lines[0] ?? '', /^redis: down \(.*getaddrinfo (ENOTFOUND|EAI_AGAIN) nope\.invalid/)
 })
 
 test('a cluster that loses a node is left, and used again when it is whole', async () => {

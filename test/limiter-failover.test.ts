@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
+import { Limiter } from '../core/limiter'
 import type { Answer } from '../core/limiter/contract'
 import { Failover, type Primary } from '../core/limiter/failover'
 import { MemoryStore } from '../core/limiter/memory-store'
@@ -199,4 +200,34 @@ test('who waits for a store that does not answer waits once: while it is away no
   assert.equal(asked, 30)
   assert.deepEqual(lines, ['redis: down (no answer within 20 ms)'])
   store.close()
+})
+
+test('a database that Redis does not give is a failure, and nothing is counted in another one', async (t) => {
+  const strict = await RedisServer.start('--user', 'mx', 'on', '>pw', '~*', '+@all', '-select')
+  t.after(() => strict.stop())
+  const cases: [Partial<typeof strict.settings.base>, RegExp][] = [
+    [{ database: 99 }, /^redis: down \(SELECT 99: ERR DB index is out of range\)$/],
+    [
+      { database: 3, username: 'mx', password: 'pw' },
+      /^redis: down \(SELECT 3: NOPERM .* 'select' command\)$/,
+    ],
+  ]
+  for (const [more, line] of cases) {
+    const lines: string[] = []
+    const base = { ...strict.settings.base, ...more }
+    const limiter = new Limiter({ settings: { ...strict.settings, base }, log: (each) => lines.push(each) })
+    t.after(() => limiter.close())
+    await until(() => lines.length > 0)
+    assert.equal((await fire({ limiter, lines }, 30)).allowed, 10)
+    assert.equal(limiter.source, 'memory')
+    assert.match(lines.join('\n'), line)
+    assert.equal(await strict.run('DBSIZE'), 0)
+    if (more.username) {
+      await strict.run('ACL', 'SETUSER', 'mx', '+select')
+      await untilRedis({ limiter, lines })
+      await limiter.check([charge('10/1h')])
+      assert.match(`${await strict.run('INFO', 'keyspace')}`, /db3:keys=[1-9]/)
+      assert.equal(lines.at(-1), 'redis: back')
+    }
+  }
 })

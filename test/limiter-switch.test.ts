@@ -157,3 +157,12 @@ test('what was charged in the Redis that was left is not given back in the new o
     await watched.limiter.close()
   }
 })
+
+test('switched off, it says so once, and when it is switched on again', async () => {
+  const watched = makeLimiter(one.settings)
+  await untilRedis(watched)
+  watched.limiter.use(noRedis)
+  watched.limiter.use({ ...noRedis, timeout: 300 })
+  assert.deepEqual(watched.lines, ['redis: off (redis.ini [redis] enabled = false)'])
+  await watched.limiter.close()
+})

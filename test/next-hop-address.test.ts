@@ -30,11 +30,11 @@ test('a unix socket is an absolute path', () => {
   assert.throws(() => parseNextHop('lmtp:unix:run'), /must be absolute/)
 })
 
-test('a login is percent-decoded, and its password is never shown', () => {
+test('a login is percent-decoded, and nothing of it is shown', () => {
   const hop = parseNextHop('smtps://anna%40example.org:p%3A%2F%40ss@mx.example:4650')
   assert.equal(hop.user, 'anna@example.org')
   assert.equal(hop.password, 'p:/@ss')
-  assert.equal(printNextHop(hop), 'smtps://anna%40example.org@mx.example:4650')
+  assert.equal(printNextHop(hop), 'smtps://***@mx.example:4650')
   assert.throws(
     () => parseNextHop('smtp://anna:secret@mx.example:0'),
     (error: Error) => /bad port/.test(error.message) && !error.message.includes('secret'),
@@ -62,6 +62,9 @@ test('what is not a next hop is refused with what is wrong and what is allowed',
     ['smtp://mx example', /bad host name/],
     ['smtp://-mx.example', /bad host name/],
     ['smtp://user@mx.example', /needs a password/],
+    ['smtp://user:@mx.example', /needs a password/],
+    ['lmtp:unix:/run/me:pw@x', /no @ in its path/],
+    ['lmtp:unix:/me:pw@/run/x', /no @ in its path/],
     ['smtp://u%zz:p@mx.example', /percent-encoding/],
     ['smtp://u%00:p@mx.example', /bad user/],
   ]
@@ -90,6 +93,9 @@ test('an error repeats nothing of a text that may hold a password', () => {
     'smtp://me:x@10.0.0.hunter2:x',
     'smtp://hunter2@h',
     'smtp://me%zz:hunter2@h',
+    'smtp://hunter2:@h',
+    'lmtp:unix:/run/me:hunter2@x',
+    'smtp://127.0.0.1:1@me:hunter2',
   ]
   for (const text of texts) {
     try {
@@ -136,6 +142,7 @@ test('any text is read or refused, and what is read prints to what reads the sam
       } catch (error) {
         return assert.match(String(error), /allowed are/)
       }
+      assert.doesNotMatch(printNextHop(hop).replace('://***@', '://'), /[@*]/)
       if (hop.user === undefined) assert.deepEqual(parseNextHop(printNextHop(hop)), hop)
     }),
     { seed },

@@ -5,6 +5,8 @@ import { describe, test } from 'node:test'
 import { FileError } from '../core/ini/files'
 import { type ConfigError, parseIni, printConfigError } from '../core/ini/parse'
 import { type RedisConfig, readRedis } from '../core/redis/config'
+import { printPlace } from '../core/redis/endpoint'
+import { printError } from '../core/redis/errors'
 
 /** `own` is the text of relay-guard/redis.ini, `haraka` that of Haraka's config/redis.ini. */
 function read(own: string, haraka?: string): { value: RedisConfig; errors: string[] } {
@@ -137,6 +139,10 @@ const wrong: [string, RegExp][] = [
   ['url = redis://:a#b@10.0.0.1', /\[redis\] url: the url /],
   ['url = redis://10.0.0.1?tls=true', /\[redis\] url: the url has an option behind its \? that is not known/],
   ['url = unix://', /\[redis\] url: the url /],
+  ['cluster = a\ndatabase = 3', /\[redis\] cluster: has no meaning with a database other than 0/],
+  ['cluster = a\nurl = redis://h/3', /\[redis\] cluster: has no meaning with a database other than 0/],
+  ['sentinel_name = my master', /\[redis\] sentinel_name: is not the name of a master, allowed: letters/],
+  ['path = run/redis.sock', /\[redis\] path: is not a socket, allowed: an absolute path without @/],
   ['tls = true\ntls_ca = /ca.pem', /\[redis\] tls_ca: cannot be read: ENOENT/],
   ['timout = 1s', /\[redis\] timout: is not a key of this section; did you mean timeout\?/],
   ['[log]\nlength = 5', /\[log\] length: is not a length, allowed: 100 to/],
@@ -158,6 +164,44 @@ describe('an error is named', () => {
       /cannot tell where Redis is, by what is said in config\/redis.ini: port is not a port, allowed: 1 to 65535/,
     )
   })
+})
+
+describe('a login where a server is named is an error that repeats nothing of it', () => {
+  const places = [
+    'SECRET@h',
+    'mx:SECRET@h',
+    'SECRET@127.0.0.1:1',
+    'redis://mx:SECRET@10.0.0.1/',
+    'a, SECRET@h',
+  ]
+  const sockets = ['mx:SECRET@/run/redis.sock', '/run/mx:SECRET@redis.sock', '/SECRET@/run/redis.sock']
+  const keys = ['host', 'path', 'cluster', 'cluster[]', 'sentinel', 'sentinel[]', 'sentinel_name']
+  const lines = [...places, ...sockets].flatMap((text) => keys.map((key) => `${key} = ${text}`))
+  lines.push('url = unix:/mx:SECRET@/run/redis.sock', 'url = unix:mx:SECRET@/run/redis.sock')
+  for (const line of lines)
+    test(line, () => {
+      const { value, errors } = read(`[redis]\n${line}\n`)
+      assert.notEqual(errors.length, 0)
+      assert.doesNotMatch(errors.join() + printPlace(value), /SECRET/)
+    })
+  for (const line of lines.filter((each) => /^(host|path|url) /.test(each)))
+    test(`${line}, in Haraka's file`, () => {
+      const { value, errors } = read('[redis]\n', `[server]\n${line}\n`)
+      assert.notEqual(errors.length, 0)
+      assert.doesNotMatch(errors.join() + printPlace(value), /SECRET/)
+    })
+})
+
+test('what is printed of an error has nothing of what stands before an @', () => {
+  const texts: [string, string][] = [
+    ['connect ENOENT redis://mx:SECRET@10.0.0.1/', 'connect ENOENT …@10.0.0.1/'],
+    ['connect ENOENT mx:SECRET@/run/redis.sock', 'connect ENOENT …@/run/redis.sock'],
+    ['getaddrinfo ENOTFOUND SECRET@x', 'getaddrinfo ENOTFOUND …@x'],
+    ['(SECRET@SECRET@x) and "SECRET@y"', '(…@x) and "…@y"'],
+    ['ERR one\r\nred: two', 'ERR one red: two'],
+    ['connect ECONNREFUSED 127.0.0.1:6379', 'connect ECONNREFUSED 127.0.0.1:6379'],
+  ]
+  for (const [message, shown] of texts) assert.equal(printError(new Error(message)), shown)
 })
 
 describe('where Redis is, by each way to say it', () => {

@@ -1,15 +1,21 @@
 // The questions that `check` puts to others: next hops, the smarthost and Redis. None sends mail.
+
+import { within } from '../../core/limiter/failover'
+import { RedisStore } from '../../core/limiter/redis-store'
 import { printNextHop } from '../../core/next-hop/address'
 import { NextHopClient } from '../../core/next-hop/client'
 import { Connections } from '../../core/next-hop/connections'
-import { now, type Route, withDefaults } from '../../core/next-hop/route'
+import { DEFAULT_CONNECTIONS, now, type Route, withDefaults } from '../../core/next-hop/route'
 import { Search } from '../../core/next-hop/search'
 import type { RedisConfig } from '../../core/redis/config'
 import { closeRedis, openRedis, whenReady } from '../../core/redis/connection'
+import { printError } from '../../core/redis/errors'
 import type { DomainsConfig } from '../../plugins/domains/config'
 
-/** For all hosts of one question together, ms. */
+/** For all hosts of one question together, from when it is asked, ms. */
 const PATIENCE = 10_000
+/** For connecting to Redis, and then for its answer, ms. */
+const REDIS_PATIENCE = 2000
 
 /** What one host said. `reached`: it answered; `ok`: mail could go there. */
 export interface Answer {
@@ -21,14 +27,23 @@ export interface Answer {
   said: string
 }
 
-/** Asks each next hop for RCPT TO:<postmaster@DOMAIN>, which every server must take (RFC 5321 4.5.1); then RSET. */
-export async function askNextHops(config: DomainsConfig, hostName: string): Promise<Answer[]> {
-  const client = new NextHopClient({ name: hostName, budget: PATIENCE })
+/**
+ * Asks each next hop for RCPT TO:<postmaster@DOMAIN>, which every server must take (RFC 5321 4.5.1); then RSET.
+ * `patience`: ms for each question, from when it is asked.
+ */
+export async function askNextHops(
+  config: DomainsConfig,
+  hostName: string,
+  patience = PATIENCE,
+): Promise<Answer[]> {
+  const client = new NextHopClient({ name: hostName, budget: patience })
   const questions = config.domains
     .all()
     .flatMap(({ name, route }) => (route ? hopsOf(route).map((one) => ({ name, one })) : []))
-  const answers = await Promise.all(
-    questions.map(async ({ name, one }) => {
+  const answers = await askInTurn(
+    questions,
+    ({ one }) => one.route,
+    async ({ name, one }) => {
       const delivery = client.open(one.route, { mailFrom: '' })
       const { answered, code, status = '', text } = await delivery.rcpt(`postmaster@${name}`)
       delivery.abort()
@@ -39,9 +54,36 @@ export async function askNextHops(config: DomainsConfig, hostName: string): Prom
         ok: answered && code < 300,
         said: `${code} ${status} ${text}`.replace(/ +/g, ' ').trim(),
       }
-    }),
+    },
   )
   await client.closeAll()
+  return answers
+}
+
+/**
+ * The answers, in the order of the questions. Of one route no more are asked at once than it has connections: a
+ * question that waits for one of ours is not asked yet, and its time has not begun.
+ */
+async function askInTurn<Q, A>(
+  questions: Q[],
+  routeOf: (question: Q) => Route,
+  ask: (question: Q) => Promise<A>,
+): Promise<A[]> {
+  const answers: A[] = []
+  const queues = new Map<string, { connections: number; left: number[] }>()
+  for (const [i, question] of questions.entries()) {
+    const { key, connections = DEFAULT_CONNECTIONS } = routeOf(question)
+    const queue = queues.get(key) ?? { connections, left: [] }
+    queue.left.push(i)
+    queues.set(key, queue)
+  }
+  const work = async (left: number[]) => {
+    for (let i = left.shift(); i !== undefined; i = left.shift()) answers[i] = await ask(questions[i]!)
+  }
+  const workers = [...queues.values()].flatMap(({ connections, left }) =>
+    Array.from({ length: Math.min(connections, left.length) }, () => work(left)),
+  )
+  await Promise.all(workers)
   return answers
 }
 
@@ -70,14 +112,20 @@ export async function askSmarthost({ smarthost }: DomainsConfig, hostName: strin
   )
 }
 
-/** Redis away is no reason not to start, but counters are then of one host, and statistics are not kept. */
+/**
+ * Asks Redis as the server does, by a step on counters of its own that end after a second: to connect says nothing of
+ * what an ACL of Redis allows. Redis away is no reason not to start, but counters are then of one host, and statistics
+ * are not kept.
+ */
 export async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; said: string }> {
   const client = openRedis(settings)
   try {
-    await whenReady(client, 2000)
+    await whenReady(client, REDIS_PATIENCE)
+    const store = new RedisStore(client, { prefix: settings.prefix, timeout: REDIS_PATIENCE })
+    await within(REDIS_PATIENCE, store.probe())
     return { ok: true, said: 'answers' }
   } catch (error) {
-    const why = (error as Error).message
+    const why = printError(error)
     return {
       ok: false,
       said: `${why}; without it workers of one host count together; if that is meant, write enabled = false in redis.ini`,
@@ -90,8 +138,9 @@ export async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; sa
 /** Each host by itself; MX hosts are looked up and asked as one. */
 function hopsOf(route: Route): { text: string; route: Route }[] {
   if (typeof route.hops === 'function') return [{ text: 'mx', route }]
-  return route.hops.map((hop) => ({
+  return route.hops.map((hop, i) => ({
     text: printNextHop(hop),
-    route: { ...route, key: `${route.key} ${printNextHop(hop)}`, hops: [hop] },
+    // The place in the list: two logins at one host print alike.
+    route: { ...route, key: `${route.key} ${i}`, hops: [hop] },
   }))
 }

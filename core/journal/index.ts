@@ -5,6 +5,7 @@ import type { DecisionRecord } from '../decision'
 import type { LogSettings } from '../redis/config'
 import { type Client, closeRedis, openRedis } from '../redis/connection'
 import type { RedisSettings } from '../redis/endpoint'
+import { printError } from '../redis/errors'
 import { type Keys, makeKeys } from '../redis/keys'
 import { addTo, appendTo, sendBatch, type Write } from './batch'
 import { Sample } from './sample'
@@ -191,7 +192,7 @@ export class Journal {
     const now = this.#clock.now()
     if (now - this.#complainedAt < COMPLAIN_EVERY) return
     this.#complainedAt = now
-    this.options.log(`redis: statistics and log could not be written (${String(error)})${more}`)
+    this.options.log(`redis: statistics and log could not be written (${printError(error)})${more}`)
   }
 }
 

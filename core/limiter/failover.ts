@@ -1,5 +1,6 @@
 // A store that may fail, with another behind it. Nothing waits for the first longer than `timeout`; after a failure
 // all goes to the second, and the first is tried in the background until it answers again.
+import { printError } from '../redis/errors'
 import type { Answer, Block, CounterKey, Lease, Source, Step, Store } from './contract'
 
 /** Between two tries, in ms: the way back may take 2 s together with connecting. */
@@ -40,8 +41,6 @@ export interface FailoverOptions {
 }
 
 const nameOf = ({ scope, subject, id }: Lease): string => `${scope} ${subject} ${id}`
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 class NoAnswer extends Error {}
 
@@ -229,7 +228,7 @@ export class Failover implements Store {
   }
 
   #tellDown(error: unknown): void {
-    if (this.#told !== 'down') this.options.log(`${this.options.name}: down (${messageOf(error)})`)
+    if (this.#told !== 'down') this.options.log(`${this.options.name}: down (${printError(error)})`)
     this.#told = 'down'
   }
 
@@ -241,7 +240,7 @@ export class Failover implements Store {
       return
     }
     const left = this.#faults.left ? ` (and ${this.#faults.left} more)` : ''
-    this.options.log(`${this.options.name}: one counter failed (${messageOf(error)})${left}`)
+    this.options.log(`${this.options.name}: one counter failed (${printError(error)})${left}`)
     this.#faults = { at: now, left: 0 }
   }
 }

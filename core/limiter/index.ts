@@ -114,6 +114,7 @@ export class Limiter {
       isLeft = resolve
     })
     this.#redis = this.#open(settings, left)
+    if (before && !this.#redis) this.#log('redis: off (redis.ini [redis] enabled = false)')
     this.#store = this.#redis?.failover ?? this.#memory
     before?.forget()
     before?.failover.close()

@@ -37,6 +37,7 @@ export function parseNextHop(text: string): NextHop {
   if (unix) {
     const path = unix[1] ?? ''
     if (!path.startsWith('/') || path.includes('\0')) fail('the path of a unix socket must be absolute')
+    if (path.includes('@')) fail('a unix socket has no login, and no @ in its path')
     return { protocol: 'lmtp', implicitTls: false, host: 'localhost', port: 0, path }
   }
   const [, scheme = '', rest = ''] = /^([a-z]+):\/\/(.*)$/i.exec(text) ?? fail('not a next hop')
@@ -56,11 +57,14 @@ export function parseNextHop(text: string): NextHop {
   }
 }
 
-/** The text of a next hop, without its password; `parseNextHop` reads it back unless it has a login. */
+/**
+ * The text of a next hop; `parseNextHop` reads it back unless it has a login. That is shown as `***@`, without the
+ * user's name: where the two are swapped it is the password.
+ */
 export function printNextHop(hop: NextHop): string {
   if (hop.path !== undefined) return `lmtp:unix:${hop.path}`
   const scheme = hop.implicitTls ? 'smtps' : hop.protocol
-  return `${scheme}://${hop.user === undefined ? '' : `${encodeURIComponent(hop.user)}@`}${printHost(hop)}`
+  return `${scheme}://${hop.user === undefined ? '' : '***@'}${printHost(hop)}`
 }
 
 /** Where a next hop is, for replies and logs: `host:port`, or the path of a unix socket. */
@@ -90,6 +94,7 @@ function readLogin(text: string, fail: Fail): { user: string; password: string }
     /^([^:]*):(.*)$/.exec(text) ?? fail('a user needs a password, as user:password@')
   try {
     const login = { user: decodeURIComponent(user), password: decodeURIComponent(password) }
+    if (!login.password) return fail('a user needs a password, as user:password@')
     // AUTH PLAIN separates by NUL (RFC 4616).
     if (!login.user || /[\0\r\n]/.test(login.user + login.password)) return fail('bad user or password')
     return login

@@ -11,6 +11,7 @@ import {
   parseDatabase,
   parseHostName,
   parsePort,
+  parseSocketPath,
   type RedisSettings,
   readBase,
   type SentinelAccess,
@@ -54,7 +55,7 @@ export function readRedis({ sections, errors, open }: Reading): RedisConfig {
     timeout: redis.read('timeout', 250, parseTimeout),
     cluster: redis.list('cluster', (text) => parseHost(text, 6379)),
     sentinel: redis.list('sentinel', (text) => parseHost(text, 26_379)),
-    sentinelName: redis.text('sentinel_name') || 'mymaster',
+    sentinelName: redis.read('sentinel_name', 'mymaster', parseSentinelName),
     base,
     log: { accepted: log.flag('accepted', false), length: log.read('length', 20_000, parseLength) },
   }
@@ -62,6 +63,11 @@ export function readRedis({ sections, errors, open }: Reading): RedisConfig {
   addTlsFiles(redis, open, config)
   if (config.cluster.length && config.sentinel.length)
     redis.wrong('sentinel', 'stands beside cluster; a server is under one of them')
+  if (config.cluster.length && base.database)
+    redis.wrong(
+      'cluster',
+      `has no meaning with a database other than 0, as database or url names here or in ${HARAKA_FILE}: a Redis Cluster has no other`,
+    )
   redis.done()
   log.done()
   return config
@@ -94,6 +100,7 @@ function readEndpoint(redis: Fields, open: Reading['open']): Endpoint {
   const check: Record<string, (text: string) => unknown> = {
     host: parseHostName,
     port: parsePort,
+    path: parseSocketPath,
     database: parseDatabase,
     url: parseRedisUrl,
   }
@@ -141,11 +148,17 @@ function readHarakaFile(redis: Fields, open: Reading['open']): Record<string, Ha
 function parseHost(text: string, standard: number): Host {
   try {
     const { host, port = standard } = parseHostPort(text)
-    if (host !== '' && !/[\s/]/.test(host)) return { host, port }
+    if (host !== '' && !/[\s/@]/.test(host)) return { host, port }
   } catch {
     // Said below, with what is allowed.
   }
   throw new ValueError('is not a host, allowed: HOST, HOST:PORT, [IPv6]:PORT', text)
+}
+
+/** What Sentinel itself takes for the name of a master. Throws ValueError. */
+function parseSentinelName(text: string): string {
+  if (/^[\w.-]*$/.test(text)) return text || 'mymaster'
+  throw new ValueError('is not the name of a master, allowed: letters, digits and . - _', text)
 }
 
 function parsePrefix(text: string): string {

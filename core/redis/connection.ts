@@ -2,6 +2,8 @@
 // fails at once, and none is kept or sent again, so that nothing is counted late or twice.
 import { Cluster, Redis } from 'ioredis'
 import type { RedisSettings } from './endpoint'
+import { printError } from './errors'
+import { SeedLookup } from './seeds'
 
 /** A connection as ioredis keeps it: to one server, by itself or by its sentinels, or to the nodes of a Cluster. */
 export type Client = Redis | Cluster
@@ -28,12 +30,16 @@ function connectionOptions({ base, timeout }: RedisSettings) {
   }
 }
 
+const seedsOf = new WeakMap<Client, SeedLookup>()
+
 function connect(settings: RedisSettings): Client {
   const { base, cluster, sentinel, sentinelName, sentinelAccess: access = {} } = settings
   const options = connectionOptions(settings)
   if (cluster.length) {
-    return new Cluster(cluster, {
+    const seeds = new SeedLookup()
+    const client = new Cluster(cluster, {
       enableOfflineQueue: false,
+      dnsLookup: seeds.lookup,
       clusterRetryStrategy: () => RETRY,
       clusterNodeRetryStrategy: () => RETRY,
       slotsRefreshInterval: 5000,
@@ -44,6 +50,8 @@ function connect(settings: RedisSettings): Client {
       retryDelayOnTryAgain: 20,
       redisOptions: options,
     })
+    seedsOf.set(client, seeds)
+    return client
   }
   const db = base.database ?? 0
   if (!sentinel.length) {
@@ -125,6 +133,30 @@ function connectAgain({ client, users }: Shared): void {
   if (users > 0 && client.status === 'end') client.connect().catch(() => {})
 }
 
+/** What ioredis adds to errors: the command that failed, and for a Cluster what the last node said. */
+interface RedisError extends Error {
+  command?: { name: string; args: unknown[] }
+  lastNodeError?: Error
+}
+
+const NO_REASON = 'Connection is closed.'
+/** Connections that were given up for a reason that what comes after it must not hide. */
+const givenUp = new WeakSet<Client>()
+
+/** Keeps the reason of a failure. ioredis goes on in database 0 where SELECT fails: such a connection is given up. */
+function onFailure(client: Client, error: RedisError): void {
+  if (givenUp.has(client)) return
+  const { command, lastNodeError } = error
+  const isSelect = command?.name === 'select'
+  const cause = lastNodeError && lastNodeError.message !== NO_REASON ? lastNodeError : error
+  const unknown = seedsOf.get(client)?.failures ?? []
+  const why = [cause.message, ...unknown].join('; ')
+  errors.set(client, printError(isSelect ? `SELECT ${command?.args[0]}: ${why}` : why))
+  if (!isSelect) return
+  givenUp.add(client)
+  client.disconnect(true)
+}
+
 /** The process' connection to this Redis. Each user calls `closeRedis` once. */
 export function openRedis(settings: RedisSettings): Client {
   const { prefix: _, enabled: __, ...place } = settings
@@ -132,7 +164,9 @@ export function openRedis(settings: RedisSettings): Client {
   const open = shared.get(name) ?? { client: connect(settings), users: 0 }
   // Without a listener ioredis prints each failure. What to log is decided where a command fails.
   if (!open.users) {
-    open.client.on('error', (error) => errors.set(open.client, error.message))
+    open.client.on('error', (error) => onFailure(open.client, error))
+    open.client.on('connecting', () => givenUp.delete(open.client))
+    open.client.on('ready', () => errors.delete(open.client))
     open.client.on('end', () => setTimeout(connectAgain, RETRY, open).unref())
   }
   open.users++

@@ -88,6 +88,17 @@ export function parseHostName(text: string): string {
   throw new ValueError('is not a host, allowed: HOST or [IPv6]; the port has a key of its own', text)
 }
 
+/**
+ * The absolute path of a Unix socket. No `@`: a login that came in here would be shown wherever the place is named.
+ * Throws ValueError.
+ */
+export function parseSocketPath(text: string): string {
+  if (text.startsWith('/') && !/[@\0]/.test(text)) return text
+  throw new ValueError(
+    'is not a socket, allowed: an absolute path without @; a server has the keys host and url',
+  )
+}
+
 /** Names the key before its problem, for a key whose line is not known. */
 function read<T>(key: string, text: string, parse: (text: string) => T): T {
   try {
@@ -120,7 +131,7 @@ export function readBase(redisIni: Record<string, unknown>, own: Section): Endpo
   return {
     host: read('host', url?.host ?? textOf(socket['host']) ?? '127.0.0.1', parseHostName),
     port: read('port', url?.port ?? textOf(socket['port']) ?? '6379', parsePort),
-    ...(path !== undefined && { path }),
+    ...(path !== undefined && { path: read('path', path, parseSocketPath) }),
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
     ...(number !== undefined && { database: read('database', number, parseDatabase) }),

@@ -1,6 +1,8 @@
 // What the error of a command says of it. After a lost connection nobody knows whether it was run; after an answer
 // of Redis, or where it was never sent, it was not.
 
+import { clean } from '../text'
+
 /** ioredis says so of what it never sent: without an offline queue, or on a Cluster no node of which is ready. */
 const NEVER_SENT = [
   "Stream isn't writeable and enableOfflineQueue options is false",
@@ -22,3 +24,12 @@ export const wasNotRun = (error: unknown): boolean =>
 /** True where it would fail the same way for ever: the key holds something else, which is left as it is. */
 export const isForGood = (error: unknown): boolean =>
   isReply(error) && /WRONGTYPE|not an integer|not a valid float|would overflow/.test((error as Error).message)
+
+/**
+ * An error of ioredis, of Redis or of the system as it may be printed, in one line: without what stands before an `@`,
+ * which could be a password that was written where a server is named.
+ */
+export function printError(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error)
+  return clean(text.replace(/[^\s"'()]*@/g, '…@'), 400)
+}

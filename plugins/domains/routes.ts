@@ -1,6 +1,6 @@
 // Next hops as the operator writes them → routes for the next-hop client.
 
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, createHmac, randomBytes, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { type Fields, parseDuration } from '../../core/ini/fields'
@@ -50,7 +50,7 @@ export function readRoute(
   if (fields.isEmpty('next_hop')) fields.wrong('next_hop', 'is empty')
   if (isMx) return { key: keyOf(`mx:${domain}`, how), hops: () => betterMx(domain, hostName), ...how }
   if (hops.length === 0) return undefined
-  return { key: keyOf(hops.map(printNextHop).join(', '), how), hops, ...how }
+  return { key: keyOf(hops.map(nameOf).join(', '), how), hops, ...how }
 }
 
 /** Reads `smarthost` and `smarthost_tls`: where relayed mail goes; undefined where none is given. */
@@ -64,7 +64,7 @@ export function readSmarthost(fields: Fields, ownListener: OwnListener, ca: stri
     ...(ca && { ca }),
   }
   if (hops.length === 0) return undefined
-  return { key: keyOf(`smarthost ${hops.map(printNextHop).join(', ')}`, how), hops, ...how }
+  return { key: keyOf(`smarthost ${hops.map(nameOf).join(', ')}`, how), hops, ...how }
 }
 
 /** Reads `tls_ca`, a PEM file, and returns its text; '' where none is given or an error was reported. */
@@ -104,8 +104,8 @@ function parseFinal(text: string): number {
 }
 
 /**
- * Tells routes apart: those of one key share connections. Two logins at one host are two routes; the password itself
- * stays out of what may be printed.
+ * Tells routes apart: those of one key share connections. Two logins at one host are two routes; neither name nor
+ * password can be read from what may be printed.
  */
 function keyOf(
   where: string,
@@ -115,6 +115,15 @@ function keyOf(
   // By the operator's own word it is kept to on loopback, too: no connection in clear is shared with it.
   const mode = tlsForLogin ? `${tls} for login` : tls
   return `${where} ${mode} ${connections} ${timeout} ${timeoutFinal}${authorities}`
+}
+
+const SECRET = randomBytes(32)
+
+/** A next hop in the key of a route, which is logged: of its login a hash that says nothing outside of this process. */
+function nameOf(hop: NextHop): string {
+  if (hop.user === undefined) return printNextHop(hop)
+  const login = JSON.stringify([hop.user, hop.password])
+  return `${printNextHop(hop)} ${createHmac('sha256', SECRET).update(login).digest('hex').slice(0, 16)}`
 }
 
 function printWithoutLogin(hop: NextHop): string {
