@@ -349,8 +349,11 @@ describe('relay-guard check', () => {
       },
     })
     // One after the other they take longer than one of them may.
-    const sections = Array.from({ length: 20 }, (_, i) => `[d${i}.example]\nnext_hop = ${slow.address()}\n`)
-    const text = sections.join('connections = 1\n')
+    const sections = Array.from(
+      { length: 20 },
+      (_, i) => `[d${i}.example]\nnext_hop = ${slow.address()}\nconnections = 1\n`,
+    )
+    const text = sections.join('')
     const world = { ownListener: () => false, hostName: 'mx.example' }
     const { value, errors } = readText('domains.ini', text, (reading) => readDomains(reading, world))
     assert.deepEqual(errors, [])
@@ -360,6 +363,24 @@ describe('relay-guard check', () => {
       answers.map(({ domain, ok }) => [domain, ok]),
       sections.map((_, i) => [`d${i}.example`, true]),
     )
+  })
+
+  it('asks a next hop that answers nobody once, not for each of its domains', async () => {
+    const hung = await startSink({ respond: () => 'hang' })
+    const sections = Array.from(
+      { length: 20 },
+      (_, i) => `[d${i}.example]\nnext_hop = ${hung.address()}\nconnections = 1\n`,
+    )
+    const world = { ownListener: () => false, hostName: 'mx.example' }
+    const { value } = readText('domains.ini', sections.join(''), (reading) => readDomains(reading, world))
+    const answers = await askNextHops(value, 'mx.example', 500)
+    await hung.close()
+    assert.equal(answers.length, 20)
+    assert.deepEqual(
+      answers.map(({ domain, reached }) => [domain, reached]),
+      sections.map((_, i) => [`d${i}.example`, false]),
+    )
+    assert.ok(hung.connections < 5, `${hung.connections} connections`)
   })
 
   it('says of Redis what the server will see', async () => {

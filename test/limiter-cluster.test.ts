@@ -2,9 +2,12 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
+import { askRedis } from '../cli/check/ask'
 import { Limiter } from '../core/limiter'
+import { readRedis } from '../core/redis/config'
 import { fire, makeLimiter, untilMemory, untilRedis, type Watched } from './support/limiter'
 import { charge, lease } from './support/limiter-contract'
+import { readText } from './support/reading'
 import { noRedis, type RedisServer, startCluster, until } from './support/redis'
 
 let nodes: RedisServer[]
@@ -123,6 +126,10 @@ test('a seed whose name is not known takes no other one down, and is the reason 
     await untilRedis({ limiter, lines })
     assert.match(lines[0] ?? '', /^redis: up \(cluster .*nope\.invalid:6379.*\)$/)
     lines.length = 0
+    const { value } = readText('redis.ini', '[redis]\n', readRedis, { 'config/redis.ini': '' })
+    const { ok, said } = await askRedis({ ...value, cluster: seeds })
+    assert.equal(ok, true)
+    assert.match(said, /^answers; getaddrinfo (ENOTFOUND|EAI_AGAIN) nope\.invalid$/)
   }
   start([dead])
   await until(() => lines.length > 0)

@@ -8,7 +8,7 @@ import { Connections } from '../../core/next-hop/connections'
 import { DEFAULT_CONNECTIONS, now, type Route, withDefaults } from '../../core/next-hop/route'
 import { Search } from '../../core/next-hop/search'
 import type { RedisConfig } from '../../core/redis/config'
-import { closeRedis, openRedis, whenReady } from '../../core/redis/connection'
+import { closeRedis, openRedis, unknownSeeds, whenReady } from '../../core/redis/connection'
 import { printError } from '../../core/redis/errors'
 import type { DomainsConfig } from '../../plugins/domains/config'
 
@@ -40,20 +40,29 @@ export async function askNextHops(
   const questions = config.domains
     .all()
     .flatMap(({ name, route }) => (route ? hopsOf(route).map((one) => ({ name, one })) : []))
+  // A host that has answered nobody yet, and one question not, is not asked again for each of its domains.
+  const heard = new Set<string>()
+  const silence = new Map<string, Answer>()
   const answers = await askInTurn(
     questions,
     ({ one }) => one.route,
     async ({ name, one }) => {
+      const { key } = one.route
+      const silent = silence.get(key)
+      if (silent && !heard.has(key)) return { ...silent, domain: name }
       const delivery = client.open(one.route, { mailFrom: '' })
       const { answered, code, status = '', text } = await delivery.rcpt(`postmaster@${name}`)
       delivery.abort()
-      return {
+      const answer: Answer = {
         domain: name,
         nextHop: one.text,
         reached: answered,
         ok: answered && code < 300,
         said: `${code} ${status} ${text}`.replace(/ +/g, ' ').trim(),
       }
+      if (answered) heard.add(key)
+      else silence.set(key, answer)
+      return answer
     },
   )
   await client.closeAll()
@@ -123,7 +132,7 @@ export async function askRedis(settings: RedisConfig): Promise<{ ok: boolean; sa
     await whenReady(client, REDIS_PATIENCE)
     const store = new RedisStore(client, { prefix: settings.prefix, timeout: REDIS_PATIENCE })
     await within(REDIS_PATIENCE, store.probe())
-    return { ok: true, said: 'answers' }
+    return { ok: true, said: ['answers', ...unknownSeeds(client)].join('; ') }
   } catch (error) {
     const why = printError(error)
     return {

@@ -133,6 +133,9 @@ function connectAgain({ client, users }: Shared): void {
   if (users > 0 && client.status === 'end') client.connect().catch(() => {})
 }
 
+/** Of a Cluster's seeds those whose names have no address, each in the words of the system. */
+export const unknownSeeds = (client: Client): string[] => seedsOf.get(client)?.failures ?? []
+
 /** What ioredis adds to errors: the command that failed, and for a Cluster what the last node said. */
 interface RedisError extends Error {
   command?: { name: string; args: unknown[] }
@@ -149,8 +152,7 @@ function onFailure(client: Client, error: RedisError): void {
   const { command, lastNodeError } = error
   const isSelect = command?.name === 'select'
   const cause = lastNodeError && lastNodeError.message !== NO_REASON ? lastNodeError : error
-  const unknown = seedsOf.get(client)?.failures ?? []
-  const why = [cause.message, ...unknown].join('; ')
+  const why = [cause.message, ...unknownSeeds(client)].join('; ')
   errors.set(client, printError(isSelect ? `SELECT ${command?.args[0]}: ${why}` : why))
   if (!isSelect) return
   givenUp.add(client)
