@@ -91,10 +91,10 @@ function readHost(text: string, fail: Fail): string {
 
 function readLogin(text: string, fail: Fail): { user: string; password: string } {
   const [, user = '', password = ''] =
-    /^([^:]*):(.*)$/.exec(text) ?? fail('a user needs a password, as user:password@')
+    /^([^:]*):(.*)$/.exec(text) ?? fail('a user needs a password, behind a colon')
   try {
     const login = { user: decodeURIComponent(user), password: decodeURIComponent(password) }
-    if (!login.password) return fail('a user needs a password, as user:password@')
+    if (!login.password) return fail('a user needs a password, behind a colon')
     // AUTH PLAIN separates by NUL (RFC 4616).
     if (!login.user || /[\0\r\n]/.test(login.user + login.password)) return fail('bad user or password')
     return login
