@@ -1,5 +1,6 @@
 // The canonical form in which domains and addresses are compared: lower case, ASCII (punycode), no trailing dot.
 import { domainToASCII, domainToUnicode } from 'node:url'
+import { memo } from './memo'
 import { ValueError } from './text'
 
 /** A host name in canonical form. Throws ValueError where the text is no host name (RFC 1035 2.3.4 for the lengths). */
@@ -27,14 +28,14 @@ function isPunycodeIfMarked(label: string): boolean {
   return /[^\x00-\x7f]/.test(unicode) && domainToASCII(unicode) === label
 }
 
-/** The same for a client's text: undefined where it is no host name. '' stays ''. */
-export function domainOf(host: string): string | undefined {
+/** The same for a client's text: undefined where it is no host name. '' stays ''. Cached: each is asked for many times. */
+export const domainOf = memo((host): string | undefined => {
   try {
     return host === '' ? '' : normalDomain(host)
   } catch {
     return undefined
   }
-}
+})
 
 /** The local part that a quoted one stands for: `"a\@b"` is `a@b` (RFC 5321 4.1.2). An unquoted one is returned as it is. */
 export const unquoted = (local: string): string =>

@@ -112,17 +112,21 @@ function pipeExactly(transaction: Transaction, filter: MessageFilter, first: str
       ...stream.headers.filter((field) => !isFirst(field)),
       '\n',
     ]
+    const written = (text: string) => {
+      const lines = text.replace(/\r?\n/g, options.line_endings ?? '\r\n')
+      return stuffed ? lines.replace(/(^|\n)\./g, '$1..') : lines
+    }
     const taken = new Map<string, number>()
-    for (const field of fields) {
+    // In one piece: a write for each line would cost more than all the rest.
+    const header = fields.map((field) => {
+      const exact = filter.exact.get(field)
+      if (!exact) return Buffer.from(written(field))
       const at = taken.get(field) ?? 0
       taken.set(field, at + 1)
-      const octets =
-        filter.exact.get(field)?.[at]?.toString('latin1') ?? Buffer.from(field).toString('latin1')
-      for (const line of octets.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
-        const text = `${stuffed && line.startsWith('.') ? '.' : ''}${line.replace(/\r?\n$/, options.line_endings ?? '\r\n')}`
-        destination.write(Buffer.from(text, 'latin1'))
-      }
-    }
+      const octets = exact[at]?.toString('latin1') ?? Buffer.from(field).toString('latin1')
+      return Buffer.from(written(octets), 'latin1')
+    })
+    destination.write(Buffer.concat(header))
     return pipe.call(stream, destination, { ...options, skip_headers: true }) as typeof destination
   }
 }

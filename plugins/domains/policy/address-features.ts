@@ -28,6 +28,16 @@ export interface AddressFeatures {
   encapsulated: 'no' | 'directory name' | 'address'
 }
 
+/** Most local parts hide nothing, and are not looked at any closer. */
+const ORDINARY = /^(?!imcea|postmaster$)[a-z0-9._+=-]+$/i
+const ordinary = {
+  local: 'other',
+  sourceRoute: false,
+  innerAddress: false,
+  routingCharacters: false,
+  encapsulated: 'no',
+} as const
+
 /** The features of an address, and the domain of ours that it is in, if it is. Never throws. */
 export function featuresOf(
   { original, user, host }: Path,
@@ -35,14 +45,17 @@ export function featuresOf(
 ): { features: AddressFeatures; domain: Domain | undefined } {
   const name = domainOf(host)
   const domain = name ? domains.find(name) : undefined
+  const whose = domain ? (domain.name === name ? 'ours' : 'under ours') : foreign(host)
+  const sourceRoute = /^\s*<?\s*@/.test(original)
+  if (ORDINARY.test(user) && !sourceRoute) return { domain, features: { ...ordinary, domain: whose } }
   // A client may write `＠` where the next server reads `@` (Unicode compatibility forms).
   const local = unquoted(user).normalize('NFKC')
   return {
     domain,
     features: {
-      domain: domain ? (domain.name === name ? 'ours' : 'under ours') : foreign(host),
+      domain: whose,
       local: local === '' ? 'empty' : local.toLowerCase() === 'postmaster' ? 'postmaster' : 'other',
-      sourceRoute: /^\s*<?\s*@/.test(original),
+      sourceRoute,
       innerAddress: /[@,]/.test(local),
       routingCharacters: /[%!]/.test(local),
       encapsulated: encapsulation(local),
