@@ -40,14 +40,9 @@ export function shutdown(): void {
   shutdownPlugin()
 }
 
-/** Connections that were let in: until PROXY has named the client, the address is another one's. */
-const admitted = new WeakSet<Connection>()
-
 /** At connect, as the client's address is known. */
 export const reject = guarded(function (this, next, connection) {
-  if (isRejected(this, connection, next)) return
-  admitted.add(connection)
-  next()
+  if (!isRejected(this, connection, next)) next()
 })
 
 /** Refuses a client in [reject], and ends its connection. */
@@ -61,10 +56,13 @@ function isRejected(plugin: Plugin, connection: Connection, next: Next): boolean
   return true
 }
 
-/** Ahead of a command: a reload may have put the client into [reject] since it was let in. */
+/**
+ * Ahead of a command: a reload may have put the client into [reject] since it was let in. Before its name was looked up it
+ * was not let in yet, and where PROXY is still to name it, the address is another one's.
+ */
 function isRejectedNow(plugin: Plugin, connection: Connection): boolean {
   const hangUp: Next = (_, reply) => connection.respond(554, reply, () => connection.disconnect())
-  return admitted.has(connection) && isRejected(plugin, connection, hangUp)
+  return connection.remote.host !== null && isRejected(plugin, connection, hangUp)
 }
 
 /** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */

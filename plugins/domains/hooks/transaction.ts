@@ -32,7 +32,7 @@ export interface TransactionState {
   tags: { sender?: string; from?: string }
   /** BODY= and SIZE= of MAIL. */
   parameters: Record<string, string | null>
-  judged: WeakMap<Address, Judged>
+  judged: Map<Address, Judged>
 }
 
 const states = new WeakMap<Transaction, TransactionState>()
@@ -41,7 +41,7 @@ const states = new WeakMap<Transaction, TransactionState>()
 export function stateOf(transaction: Transaction): TransactionState {
   let state = states.get(transaction)
   if (!state) {
-    state = { tags: {}, parameters: {}, judged: new WeakMap(), queued: new Set() }
+    state = { tags: {}, parameters: {}, judged: new Map(), queued: new Set() }
     states.set(transaction, state)
   }
   return state
