@@ -10,14 +10,8 @@ import { type LimitsConfig, readLimits } from '../plugins/limits/config'
 import * as logins from '../plugins/limits/policy/failed-logins'
 import * as plans from '../plugins/limits/policy/plan'
 import { type Plan, stepOf } from '../plugins/limits/policy/plan'
-import {
-  anotherRecipient,
-  blocked,
-  judge,
-  type LimitVerdict,
-  tooManyErrors,
-  withRetryAfter,
-} from '../plugins/limits/policy/verdict'
+import { anotherRecipient, blocked, tooManyErrors, withRetryAfter } from '../plugins/limits/policy/refusal'
+import { judge, type LimitVerdict } from '../plugins/limits/policy/verdict'
 import { pick, randomFrom } from './support/random'
 
 /** What limits reads of a party, and the recipient that is asked about. */

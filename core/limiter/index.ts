@@ -10,7 +10,7 @@ import { MemoryClient } from './memory-ipc'
 import { MemoryStore } from './memory-store'
 import { RedisStore } from './redis-store'
 import { Refusals } from './refusals'
-import { type CheckResult, resultOf } from './result'
+import { type CheckResult, EMPTY, resultOf } from './result'
 import { stepInParts } from './split-step'
 
 export type { Charge, CounterKey, Lease } from './contract'
@@ -240,15 +240,4 @@ export class Limiter {
     this.#chargedIn.set(result, store)
     return result
   }
-}
-
-const EMPTY: CheckResult = {
-  op: 'check',
-  allowed: true,
-  refusals: [],
-  states: [],
-  slots: [],
-  source: 'memory',
-  charged: [],
-  at: 0,
 }

@@ -82,3 +82,15 @@ export function resultOf(step: Step, answer: Answer): CheckResult {
     at,
   }
 }
+
+/** The result of a step that asks nothing. */
+export const EMPTY: CheckResult = {
+  op: 'check',
+  allowed: true,
+  refusals: [],
+  states: [],
+  slots: [],
+  source: 'memory',
+  charged: [],
+  at: 0,
+}

@@ -6,7 +6,8 @@ import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
 import { services } from '../../../core/services'
 import { type Plan, stepOf } from '../policy/plan'
-import { type BlockOrder, type LimitVerdict, withRetryAfter } from '../policy/verdict'
+import { withRetryAfter } from '../policy/refusal'
+import type { BlockOrder, LimitVerdict } from '../policy/verdict'
 
 /** Shadow refusals that one command writes to the log at most: a message may have thousands of recipient domains. */
 const SHADOWS = 20

@@ -4,7 +4,7 @@ import type { Decision } from '../../../core/decision'
 import { dropInput } from '../../../core/haraka/error-count'
 import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Next } from '../../../core/haraka/types'
-import { tooManyErrors } from '../policy/verdict'
+import { tooManyErrors } from '../policy/refusal'
 import { runtime } from './runtime'
 
 /** Ends the connection at the first error over the limit. `before` and `now`: Haraka's count of errors. */

@@ -1,13 +1,15 @@
 // Recipients that were refused for good: who asks for too many is not listened to, so that nobody finds out which
 // mailboxes there are. Those that are refused before our hook at rcpt_ok are never seen there: so this is looked up at
 // MAIL, together with what is counted there, and after each recipient that was refused.
+
 import type { Decision } from '../../../core/decision'
 import { partyOf } from '../../../core/haraka/party-of'
 import type { Connection } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
 import { services } from '../../../core/services'
 import { type Count, type Plan, refusing } from '../policy/plan'
-import { overNow, withRetryAfter } from '../policy/verdict'
+import { withRetryAfter } from '../policy/refusal'
+import { overNow } from '../policy/verdict'
 import { ask, setBlocks } from './check'
 import { runtime } from './runtime'
 import { sessionOf } from './session'

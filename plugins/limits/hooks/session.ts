@@ -2,7 +2,8 @@
 
 import type { Connection } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
-import type { BlockOrder, Refusal } from '../policy/verdict'
+import type { Refusal } from '../policy/refusal'
+import type { BlockOrder } from '../policy/verdict'
 import type { PendingLogin } from './pending-logins'
 
 /** What the hooks keep of one connection; it goes when the connection goes. */
