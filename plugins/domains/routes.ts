@@ -1,9 +1,10 @@
 // Next hops as the operator writes them → routes for the next-hop client.
 
-import { createHash, createHmac, randomBytes, X509Certificate } from 'node:crypto'
+import { createHash, createHmac, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { type Fields, parseDuration } from '../../core/ini/fields'
+import { readCertificates } from '../../core/ini/pem'
 import type { Reading } from '../../core/ini/reading'
 import type { OwnListener } from '../../core/net/own-listeners'
 import { type NextHop, parseNextHop, printNextHop } from '../../core/next-hop/address'
@@ -68,28 +69,8 @@ export function readSmarthost(fields: Fields, ownListener: OwnListener, ca: stri
 }
 
 /** Reads `tls_ca`, a PEM file, and returns its text; '' where none is given or an error was reported. */
-export function readAuthorities(fields: Fields, open: Reading['open']): string {
-  return fields.read('tls_ca', '', (path) => {
-    if (path === '') return ''
-    let pem: string
-    try {
-      pem = open(path).toString('latin1')
-    } catch (error) {
-      throw new ValueError((error as Error).message)
-    }
-    const certificates = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
-    if (certificates.length === 0)
-      throw new ValueError('holds no certificate in PEM (-----BEGIN CERTIFICATE-----)', path)
-    for (const [index, certificate] of certificates.entries()) {
-      try {
-        new X509Certificate(certificate)
-      } catch {
-        throw new ValueError(`certificate ${index + 1} of it cannot be read`)
-      }
-    }
-    return certificates.join('\n')
-  })
-}
+export const readAuthorities = (fields: Fields, open: Reading['open']): string =>
+  fields.read('tls_ca', '', (path) => (path === '' ? '' : readCertificates(open, path)))
 
 function parseConnections(text: string): number {
   const connections = Number(text)
