@@ -67,7 +67,7 @@ function tell({ decisions, arrivals, notices }: News) {
       `${clock(new Date())}  ${green('mail')} at ${server.name}: ${sender || '<>'} -> ${to.join(', ')}`,
     )
   }
-  for (const notice of notices) console.log(`${clock(new Date())}  ${yellow(notice)}`)
+  for (const notice of notices) console.log(`${clock(new Date())}  ${yellow(wrapped(notice, indent))}`)
 }
 
 function isAlive(pid: number): boolean {

@@ -57,7 +57,7 @@ async function forward(
   next: Next,
   connection: Connection,
   transaction: Transaction,
-  way: DeliveryChoice,
+  choice: DeliveryChoice,
 ) {
   const outcomes = await send(transaction)
   if (connection.transaction !== transaction) return next()
@@ -66,7 +66,7 @@ async function forward(
   const rest = new Set(good ? await queueTheRest(plugin, connection, transaction, bad) : [])
   const said = good?.reply ?? bad.find(({ reply }) => reply.code < 500)?.reply ?? bad[0]?.reply
   if (!said) throw new Error('the next hop gave no outcome')
-  const decision = decide(said, way, isAccepted(said) ? 'message.forwarded' : 'message')
+  const decision = decide(said, choice, isAccepted(said) ? 'message.forwarded' : 'message')
   const about = {
     to: addressesOf(transaction.rcpt_to.filter((recipient) => !rest.has(recipient))),
     ...(said.host && {
