@@ -51,10 +51,11 @@ ${bold('Try, in another terminal')}`)
 
 const clock = (time: Date) => dim(time.toLocaleTimeString('en-GB'))
 
+const indent = ' '.repeat(10)
+
 function tellDecision({ time, outcome, ip, user: name, from: sender, to, rule, reply }: Decision) {
   const who = name ? `${ip} (${name})` : ip
   const envelope = sender && `  ${sender} -> ${to || '?'}`
-  const indent = ' '.repeat(10)
   const rest = wrapped(`${who}${envelope}`, indent, indent.length + outcome.length + 2)
   console.log(`${clock(time)}  ${byReply(reply)(outcome)}  ${rest}`)
   console.log(`${indent}${wrapped(`by ${rule}${reply && `: ${reply}`}`, indent)}`)
