@@ -1,52 +1,65 @@
 // A flood beside a legitimate client: what the client notices, and what one refused connection costs.
-import type { Child } from './child'
-import { latency, median, ratios, show, shuffled, spread, table } from './figures'
-import type { Load, Report } from './load'
-import { Server } from './server'
-import { FLOOD_ADDRESSES, FLOOD_NETWORK, floodSetups } from './setups'
-
-type Loader = Child<Load, Report>
+import {
+  latency,
+  latencyCompared,
+  legend,
+  median,
+  PARTS,
+  PARTS_NAME,
+  ratios,
+  show,
+  shuffled,
+  spread,
+  table,
+} from './figures'
+import { type Section, worse } from './findings'
+import { FLOOD_ADDRESSES, FLOOD_NETWORK, floodSetups } from './flood-setups'
+import type { Clients, Report } from './load'
+import { type Loader, startAll } from './measure'
+import type { Server } from './server'
 
 const LEGITIMATE = { network: '127.22', addresses: 2000, perSecond: 50 }
 const AT_ONCE = 50
 /** More than the limit of 20 a minute. */
 const OVER_LIMIT = 30
 const REFUSED = 300
+const TRIES = 5000
 
 const kinds = ['alone', 'one address', `${FLOOD_ADDRESSES} addresses`] as const
 type Kind = (typeof kinds)[number]
 
-const TRIES = 5000
 const afterTries = `address after ${TRIES} tries` as const
 const costs = ['fresh address', afterTries, `${FLOOD_ADDRESSES} addresses`] as const
-type Cost = (typeof costs)[number]
+type CostOf = (typeof costs)[number]
 
+/** What the legitimate client saw, by round. */
 interface Noticed {
-  session: number[]
-  greeting: number[]
-  /** A number a round. */
-  p50: number[]
+  sessions: number[][]
+  greetings: number[][]
   floodPerSecond: number[]
   lost: number
+}
+
+/** Of one refused connection, a number a round; the commands are counted over a flood of some seconds. */
+interface Refusal {
+  cpu: number[]
+  greeting: number[]
+  commands: number[]
 }
 
 interface Measured {
   server: Server
   noticed: Record<Kind, Noticed>
-  cpu: Record<Cost, number[]>
-  greeting: Record<Cost, number[]>
-  commands: Record<Cost, number[]>
+  refusals: Record<CostOf, Refusal>
 }
 
 /** One entry for each name. */
 const each = <K extends string, V>(names: readonly K[], make: () => V): Record<K, V> =>
   Object.fromEntries(names.map((name) => [name, make()])) as Record<K, V>
 
-type From = Pick<Load, 'network' | 'addresses' | 'first'>
-
-const many: From = { network: FLOOD_NETWORK, addresses: FLOOD_ADDRESSES }
+const many: Clients = { network: FLOOD_NETWORK, addresses: FLOOD_ADDRESSES }
 /** An address of its own for each round: what the round before has counted does not count. */
-const one = (round: number, network = '127.66'): From => ({ network, addresses: 1, first: round })
+const one = (round: number, network = '127.66'): Clients => ({ network, addresses: 1, first: round })
 
 class Flood {
   constructor(
@@ -55,15 +68,22 @@ class Flood {
     private readonly seconds: number,
   ) {}
 
+  /** So many connections from these addresses, one after the other or so many at once. */
+  private connect(server: Server, from: Clients, sessions: number, atOnce = 1): Promise<Report> {
+    return this.flooder.ask({ ...from, port: server.haraka.port, atOnce, sessions })
+  }
+
+  private flood(server: Server, from: Clients): Promise<Report> {
+    return this.flooder.ask({ ...from, port: server.haraka.port, atOnce: AT_ONCE, seconds: this.seconds })
+  }
+
   /** The legitimate client by itself, or with a flood from these addresses. */
-  async beside(server: Server, noticed: Noticed, from?: From) {
-    const { port } = server.haraka
-    const { seconds } = this
-    const flood = from && this.flooder.ask({ ...from, port, atOnce: AT_ONCE, seconds })
-    const report = await this.legitimate.ask({ ...LEGITIMATE, port, seconds })
-    noticed.session.push(...report.times.session)
-    noticed.greeting.push(...report.times.greeting)
-    noticed.p50.push(median(report.times.session))
+  async beside(server: Server, noticed: Noticed, from?: Clients): Promise<void> {
+    const flood = from && this.flood(server, from)
+    const load = { ...LEGITIMATE, port: server.haraka.port, seconds: this.seconds }
+    const report = await this.legitimate.ask(load)
+    noticed.sessions.push(report.times.session)
+    noticed.greetings.push(report.times.greeting)
     noticed.lost += report.refused + report.failed
     if (!flood) return
     const flooded = await flood
@@ -71,88 +91,90 @@ class Flood {
   }
 
   /** What a refused connection costs when nothing else goes on; nothing where it is not refused. */
-  async cost(measured: Measured, name: Cost, from: From) {
-    const { server } = measured
-    const connect = (sessions: number, atOnce = 1) =>
-      this.flooder.ask({ ...from, port: server.haraka.port, atOnce, sessions })
-    const { result, used } = await server.measure(() => connect(REFUSED))
+  async cost({ server, refusals }: Measured, name: CostOf, from: Clients): Promise<void> {
+    const { result, used } = await server.measure(() => this.connect(server, from, REFUSED))
     if (result.refused < REFUSED) return
-    measured.cpu[name].push(used.cpu / REFUSED)
-    measured.greeting[name].push(...result.times.greeting)
-    measured.commands[name].push((await server.commandsOf(() => connect(OVER_LIMIT))) / OVER_LIMIT)
+    refusals[name].cpu.push(used.cpu / REFUSED)
+    refusals[name].greeting.push(...result.times.greeting)
+    let refused = 0
+    const commands = await server.commandsOf(async () => {
+      refused = (await this.flood(server, from)).refused
+    })
+    refusals[name].commands.push(commands / refused)
   }
 
-  /** Each of the many addresses uses up what it may do. */
+  /** Each of the many addresses uses up what it may do, and is refused once. */
   async useUp(server: Server): Promise<void> {
-    await this.flooder.ask({ ...many, port: server.haraka.port, atOnce: AT_ONCE, sessions: FLOOD_ADDRESSES })
+    const times = server.setup.redis ? 2 : 1
+    for (let left = times; left > 0; left--) await this.connect(server, many, FLOOD_ADDRESSES, AT_ONCE)
   }
 
   /** Once a run, for so many tries take a while. */
   async costAfterTries(measured: Measured): Promise<void> {
-    const { server } = measured
-    if (!server.setup.redis) return
     const stubborn = one(0, '127.68')
-    await this.flooder.ask({ ...stubborn, port: server.haraka.port, atOnce: AT_ONCE, sessions: TRIES })
+    await this.connect(measured.server, stubborn, TRIES, AT_ONCE)
     await this.cost(measured, afterTries, stubborn)
   }
 
   async round(measured: Measured, round: number): Promise<void> {
     const { server, noticed } = measured
-    const fresh = one(round, '127.67')
-    await this.flooder.ask({ ...fresh, port: server.haraka.port, sessions: OVER_LIMIT })
-    await this.cost(measured, 'fresh address', fresh)
     await this.beside(server, noticed.alone)
     await this.beside(server, noticed['one address'], one(round))
     await this.beside(server, noticed[`${FLOOD_ADDRESSES} addresses`], many)
+    if (!server.setup.redis) return
+    const fresh = one(round, '127.67')
+    await this.connect(server, fresh, OVER_LIMIT)
+    await this.cost(measured, 'fresh address', fresh)
     await this.cost(measured, `${FLOOD_ADDRESSES} addresses`, many)
     if (round === 0) await this.costAfterTries(measured)
   }
 }
 
-/** Runs all flood set-ups and returns the tables. */
+const unmeasured = (server: Server): Measured => ({
+  server,
+  noticed: each(kinds, () => ({ sessions: [], greetings: [], floodPerSecond: [], lost: 0 })),
+  refusals: each(costs, () => ({ cpu: [], greeting: [], commands: [] })),
+})
+
+/** Runs all flood set-ups, each kind of flood for so many seconds, and returns the tables. */
 export async function compareFloods(
   legitimate: Loader,
   flooder: Loader,
   rounds: number,
   seconds: number,
-): Promise<string> {
+): Promise<Section> {
   const flood = new Flood(legitimate, flooder, seconds)
-  const all: Measured[] = []
+  const servers = await startAll(floodSetups, 0)
   try {
-    for (const setup of floodSetups) {
-      all.push({
-        server: await Server.start(setup, 0),
-        noticed: each(kinds, () => ({ session: [], greeting: [], p50: [], floodPerSecond: [], lost: 0 })),
-        cpu: each(costs, () => []),
-        greeting: each(costs, () => []),
-        commands: each(costs, () => []),
-      })
-    }
-    for (const { server } of all) await flood.useUp(server)
+    const all = servers.map(unmeasured)
+    for (const server of servers) await flood.useUp(server)
     for (let round = 0; round < rounds; round++) {
       for (const measured of shuffled(all)) await flood.round(measured, round)
     }
+    const text = [legend(floodSetups), noticedTable(all), refusalTable(all)].join('\n')
+    return { text, worse: findings(all) }
   } finally {
-    await Promise.all(all.map(({ server }) => server.stop()))
+    await Promise.all(servers.map((server) => server.stop()))
   }
-  return [inWords(), noticedTable(all), costTable(all)].join('\n')
 }
 
-const inWords = (): string => floodSetups.map(({ name, about }) => `- **${name}**: ${about}\n`).join('')
+/** The legitimate sessions' p50, p95 and p99, each as a ratio to those of the other set-up in the same round. */
+const sessionRatios = (measured: Measured, other: Measured, kind: Kind): number[][] =>
+  latencyCompared(ratios, measured.noticed[kind].sessions, other.noticed[kind].sessions)
 
 function noticedTable(all: Measured[]): string {
   const without = all[0]
-  const rows = all.flatMap(({ server, noticed }) =>
+  const rows = all.flatMap((measured) =>
     kinds.map((kind) => {
-      const { session, greeting, p50, floodPerSecond, lost } = noticed[kind]
+      const { sessions, greetings, floodPerSecond, lost } = measured.noticed[kind]
       const against =
-        without && without.server !== server ? spread(ratios(p50, without.noticed[kind].p50)) : '-'
+        without && without !== measured ? sessionRatios(measured, without, kind).map(spread) : ['-', '-', '-']
       return [
-        server.setup.name,
+        measured.server.setup.name,
         kind,
-        latency(session),
-        against,
-        show(median(greeting)),
+        latency(sessions.flat()),
+        ...against,
+        latency(greetings.flat()),
         show(median(floodPerSecond)),
         String(lost),
       ]
@@ -162,9 +184,9 @@ function noticedTable(all: Measured[]): string {
     [
       'set-up',
       'flood from',
-      'legitimate session, ms p50 / p95 / p99',
-      'p50 × no limiter',
-      'its greeting, p50',
+      `legitimate session, ms ${PARTS_NAME}`,
+      ...PARTS.map((part) => `p${100 * part} × no limiter`),
+      `its greeting, ms ${PARTS_NAME}`,
       'flood, connections/s',
       'legitimate sessions lost',
     ],
@@ -172,21 +194,42 @@ function noticedTable(all: Measured[]): string {
   )
 }
 
-function costTable(all: Measured[]): string {
+function refusalTable(all: Measured[]): string {
   const limited = all.filter(({ server }) => server.setup.redis)
   const stock = limited[0]
   const rows = limited.flatMap((measured) =>
-    costs.map((cost) => [
-      measured.server.setup.name,
-      cost,
-      show(median(measured.cpu[cost])),
-      stock && stock !== measured ? spread(ratios(measured.cpu[cost], stock.cpu[cost])) : '-',
-      show(median(measured.commands[cost])),
-      show(median(measured.greeting[cost])),
-    ]),
+    costs.map((cost) => {
+      const { cpu, commands, greeting } = measured.refusals[cost]
+      return [
+        measured.server.setup.name,
+        cost,
+        show(median(cpu)),
+        stock && stock !== measured ? spread(ratios(cpu, stock.refusals[cost].cpu)) : '-',
+        show(median(commands)),
+        show(median(greeting)),
+      ]
+    }),
   )
   return table(
     ['set-up', 'refused connection from', 'CPU ms', '× stock', 'Redis commands', '421 after, ms p50'],
     rows,
+  )
+}
+
+function findings(all: Measured[]): string[] {
+  const ours = all.at(-1)
+  if (!ours) return []
+  return all.slice(0, -1).flatMap((other) =>
+    kinds.flatMap((kind) =>
+      worse(
+        sessionRatios(ours, other, kind).map((ratios, at) => ({
+          what: `${ours.server.setup.name}, ${kind === 'alone' ? 'no flood' : `flood from ${kind}`}`,
+          than: other.server.setup.name,
+          figure: `p${100 * (PARTS[at] ?? 0)} of a legitimate session`,
+          ratios,
+          better: 'lower' as const,
+        })),
+      ),
+    ),
   )
 }

@@ -1,7 +1,6 @@
 // The limiter alone, beside the commands of haraka-plugin-limit and rate-limiter-flexible on the same redis-server:
-// checks a second and latency for 1, 3 and 6 counters a check. Runs are interleaved; medians. `ROUNDS=5 SECONDS=1`.
+// checks a second and latency for 1, 3 and 6 counters a check, turn by turn.
 import { createRequire } from 'node:module'
-import { cpus } from 'node:os'
 import type { Redis } from 'ioredis'
 import type { Charge, Step, Store } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory-store'
@@ -9,9 +8,11 @@ import { parseRate } from '../core/limiter/rate'
 import { RedisStore } from '../core/limiter/redis-store'
 import { closeRedis, openRedis } from '../core/redis/connection'
 import { RedisServer, until } from '../test/support/redis'
+import { median, ratios, show, spread, table } from './figures'
+import { type Section, worse } from './findings'
 
-const ROUNDS = Number(process.env.ROUNDS ?? 5)
-const MS = 1000 * Number(process.env.SECONDS ?? 1)
+/** How long a system is asked in one turn. */
+const TURN_MS = 500
 const SUBJECTS = 20_000
 const limit = parseRate('1000000/1h')
 
@@ -82,8 +83,6 @@ function likeFlexible(client: Redis): Check | undefined {
   }
 }
 
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? 0
-
 interface Result {
   rate: number
   p50: number
@@ -95,7 +94,7 @@ async function measure(check: Check, counters: number, parallel: number): Promis
   const start = performance.now()
   let n = 0
   const run = async () => {
-    while (performance.now() - start < MS) {
+    while (performance.now() - start < TURN_MS) {
       const before = performance.now()
       await check(counters, (n++ * 7919) % SUBJECTS)
       times.push(performance.now() - before)
@@ -107,7 +106,8 @@ async function measure(check: Check, counters: number, parallel: number): Promis
   return { rate, p50: times[times.length >> 1] ?? 0, p99: times[Math.floor(times.length * 0.99)] ?? 0 }
 }
 
-async function bytesPerSubject(client: Redis, store: Store, text: string): Promise<string> {
+/** A row of the table of sizes. */
+async function bytesPerSubject(client: Redis, store: Store, text: string): Promise<string[]> {
   const used = async () => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1])
   await client.flushall()
   const before = await used()
@@ -124,10 +124,59 @@ async function bytesPerSubject(client: Redis, store: Store, text: string): Promi
     )
   }
   const usage = await client.memory('USAGE', 'relay-guard:rate:{ip:198.51.100.100}:messages')
-  return `| ${text} | ${usage} | ${Math.round((await used()) - before) / 100_000} |`
+  return [text, `${usage}`, show(((await used()) - before) / 100_000)]
 }
 
-async function main(): Promise<void> {
+const COUNTERS_A_CHECK = [1, 3, 6]
+const IN_FLIGHT = [1, 64]
+const THEIRS = 'haraka-plugin-limit (INCR, EXPIRE)'
+
+/** One system at one number of counters and of checks in flight: a result for each round. */
+interface Measured {
+  name: string
+  check: Check
+  results: Result[]
+}
+
+async function compareAt(
+  systems: [string, Check][],
+  counters: number,
+  inFlight: number,
+  rounds: number,
+): Promise<{ rows: string[][]; worse: string[] }> {
+  const all: Measured[] = systems.map(([name, check]) => ({ name, check, results: [] }))
+  for (let round = 0; round < rounds; round++) {
+    for (const { check, results } of all) results.push(await measure(check, counters, inFlight))
+  }
+  const ratesOf = ({ results }: Measured) => results.map(({ rate }) => rate)
+  const theirs = all.find(({ name }) => name === THEIRS)
+  const against = (each: Measured) => ratios(ratesOf(each), theirs ? ratesOf(theirs) : [])
+  const rows = all.map((each) => [
+    `${counters}`,
+    `${inFlight}`,
+    each.name,
+    `${Math.round(median(ratesOf(each)))}`,
+    ...(['p50', 'p99'] as const).map((part) => median(each.results.map((one) => one[part])).toFixed(3)),
+    spread(against(each)),
+  ])
+  const what = `the limiter alone, ${counters} counters, ${inFlight} in flight`
+  const ours = all.filter(({ name }) => name.startsWith('relay-guard'))
+  return {
+    rows,
+    worse: worse(
+      ours.map((each) => ({
+        what: `${what}, ${each.name}`,
+        figure: 'checks/s',
+        than: THEIRS,
+        ratios: against(each),
+        better: 'higher',
+      })),
+    ),
+  }
+}
+
+/** Runs the comparison and returns its tables. */
+export async function compareLimiters(rounds: number): Promise<Section> {
   const server = await RedisServer.start()
   const client = openRedis(server.settings)
   const plain = server.client()
@@ -137,44 +186,25 @@ async function main(): Promise<void> {
   const systems: [string, Check][] = [
     ['relay-guard, Redis', throughStore(redis)],
     ['relay-guard, memory', throughStore(new MemoryStore())],
-    ['haraka-plugin-limit (INCR, EXPIRE)', likeLimitPlugin(plain)],
+    [THEIRS, likeLimitPlugin(plain)],
     ...(flexible ? [['rate-limiter-flexible', flexible] satisfies [string, Check]] : []),
     ['one INCR (ceiling)', (_, subject) => plain.incr(`one:${subject}`)],
   ]
-  console.log(`${cpus().length} x ${cpus()[0]?.model}, Node ${process.version}, ${ROUNDS} rounds, medians\n`)
-  console.log('| counters | in flight | system | checks/s | p50 ms | p99 ms | beside the limit plugin |')
-  console.log('| --- | --- | --- | --- | --- | --- | --- |')
-  for (const counters of [1, 3, 6]) {
-    for (const parallel of [1, 64]) {
-      const results = new Map(systems.map(([name]) => [name, [] as Result[]]))
-      for (let round = 0; round < ROUNDS; round++) {
-        for (const [name, check] of systems) results.get(name)?.push(await measure(check, counters, parallel))
-      }
-      const rateOf = (name: string) => median((results.get(name) ?? []).map(({ rate }) => rate))
-      for (const [name, all] of results) {
-        const [p50, p99] = [median(all.map((one) => one.p50)), median(all.map((one) => one.p99))]
-        const ratio = rateOf(name) / rateOf('haraka-plugin-limit (INCR, EXPIRE)')
-        const cells = [
-          counters,
-          parallel,
-          name,
-          Math.round(rateOf(name)),
-          p50.toFixed(3),
-          p99.toFixed(3),
-          ratio.toFixed(2),
-        ]
-        console.log(`| ${cells.join(' | ')} |`)
-      }
-    }
+  const compared = []
+  for (const counters of COUNTERS_A_CHECK) {
+    for (const inFlight of IN_FLIGHT) compared.push(await compareAt(systems, counters, inFlight, rounds))
   }
-  console.log(
-    '\n| limit | MEMORY USAGE, bytes | bytes of used_memory a subject (100,000) |\n| --- | --- | --- |',
-  )
+  const sizes: string[][] = []
   for (const text of ['30/1m', '300/1h', '30/1m, 300/1h'])
-    console.log(await bytesPerSubject(plain, redis, text))
+    sizes.push(await bytesPerSubject(plain, redis, text))
   plain.disconnect()
   await closeRedis(client)
   await server.stop()
+  const head = ['counters', 'in flight', 'system', 'checks/s', 'p50 ms', 'p99 ms', '× limit plugin']
+  const sizeHead = ['limit', 'MEMORY USAGE, bytes', 'bytes of used_memory a subject (100,000)']
+  const rows = compared.flatMap((each) => each.rows)
+  return {
+    text: [table(head, rows), table(sizeHead, sizes)].join('\n'),
+    worse: compared.flatMap((each) => each.worse),
+  }
 }
-
-void main()

@@ -1,14 +1,21 @@
 // A load generator, in a process of its own: closed loop (so many at once) or open loop (so many a second, come what may).
 import { setTimeout as sleep } from 'node:timers/promises'
+import { addressAt } from './addresses'
 import { answerQuestions } from './child'
 import { converse, type Ended, type Phase, phases } from './dialogue'
 
-export interface Load {
-  port: number
-  /** Client addresses: the first two octets, how many there are, and the number of the first. */
+/** Who connects. */
+export interface Clients {
+  /** The first two octets of their addresses, how many there are, and the number of the first. */
   network: string
   addresses: number
   first?: number
+  /** Their recipients are spread over d0.local.test, d1.local.test, ...; without it all are at local.test. */
+  domains?: number
+}
+
+export interface Load extends Clients {
+  port: number
   /** Closed loop: sessions at once. */
   atOnce?: number
   /** Open loop: sessions a second. */
@@ -26,13 +33,17 @@ export interface Report {
   times: Record<Phase, number[]>
 }
 
-function clientAt(at: number, { port, network, addresses, first = 0 }: Load) {
-  const number = first + (at % addresses)
+/** Prime, and so all addresses take turns, and sessions that follow each other come from far apart. */
+const STRIDE = 101
+
+function clientAt(at: number, { port, network, addresses, first = 0, domains }: Load) {
+  const number = first + ((at * STRIDE) % addresses)
+  const domain = domains ? `d${(at * STRIDE) % domains}.local.test` : 'local.test'
   return {
     port,
-    from: `${network}.${Math.floor(number / 254)}.${(number % 254) + 1}`,
+    from: addressAt(network, number),
     sender: `sender${number}@client.example`,
-    recipient: `user${at % 100}@local.test`,
+    recipient: `user${at % 100}@${domain}`,
   }
 }
 

@@ -1,44 +1,42 @@
 // A Haraka under measurement: the process, its Redis, and what both have used so far.
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Haraka, startHaraka } from '../test/support/haraka'
 import { RedisServer } from '../test/support/redis'
-import type { Setup } from './setups'
+import { cpuOf } from './cpu'
+import type { Setup } from './setup'
 
-/** The kernel's clock tick in which /proc counts CPU time, a second's hundredth on every Linux. */
-const TICK_MS = 10
-
-/** Milliseconds of CPU, user and system, that a process has used. */
-function cpuOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS
-}
+/** Longer than the batches (about one a second) in which what a session has caused goes to Redis later. */
+export const BATCHES_MS = 1500
 
 /** What was used between two looks. */
 export interface Used {
-  /** CPU of Haraka and of its Redis, ms. */
+  /** CPU of Haraka with its workers, and of its Redis, ms. */
   cpu: number
   redisCpu: number
 }
 
+/** A set-up that runs. */
 export class Server {
   private constructor(
     readonly setup: Setup,
     readonly haraka: Haraka,
-    private readonly redis: RedisServer | undefined,
+    readonly redis: RedisServer | undefined,
   ) {}
 
+  /** Starts its Redis and Haraka, and prepares them. `sinkPort` is the next hop's. */
   static async start(setup: Setup, sinkPort: number): Promise<Server> {
     const redis = setup.redis ? await RedisServer.start() : undefined
-    const { plugins, localPlugins, files } = setup
+    const { plugins, localPlugins, files, nodes } = setup
     const haraka = await startHaraka({
       plugins,
       ...(localPlugins && { localPlugins }),
+      ...(nodes && { nodes }),
       files: {
         'log.ini': '[main]\nlevel=notice\n',
         ...files({ sinkPort, redisPort: redis?.port ?? 0 }),
       },
     })
+    await setup.prepare?.(haraka.port, redis?.port ?? 0)
     return new Server(setup, haraka, redis)
   }
 
@@ -58,7 +56,10 @@ export class Server {
     await this.redis?.stop()
   }
 
-  /** The Redis commands that the work sends, without those that its scripts call. Slow: not to be timed. */
+  /**
+   * Every command that this server's Redis is sent while the work is done and shortly after, of whatever kind and on
+   * whichever connection, but not those that its scripts call. Slow: not to be timed.
+   */
   async commandsOf(work: () => Promise<unknown>): Promise<number> {
     if (!this.redis) return work().then(() => 0)
     const client = this.redis.client()
@@ -68,8 +69,7 @@ export class Server {
       if (source !== 'lua') count++
     })
     await work()
-    // Connections are closed to the client a little before Haraka is done with them.
-    await sleep(100)
+    await sleep(BATCHES_MS)
     monitor.disconnect()
     client.disconnect()
     return count

@@ -1,55 +1,54 @@
 // Whole sessions through each set-up, turn by turn: throughput, CPU, Redis commands, and the latency of each phase.
-import type { Child } from './child'
 import type { Phase } from './dialogue'
-import { latency, median, ratios, show, shuffled, spread, table } from './figures'
-import type { Load, Report } from './load'
-import { Server } from './server'
-import type { Group } from './setups'
+import {
+  differences,
+  latency,
+  latencyCompared,
+  legend,
+  median,
+  PARTS,
+  PARTS_NAME,
+  ratios,
+  show,
+  shuffled,
+  spread,
+  table,
+} from './figures'
+import { longer, type Section, worse } from './findings'
+import type { Report } from './load'
+import { begin, type Cost, type Loader, lowLoad, startAll, throughput } from './measure'
+import type { Group } from './setup'
 
-type Loader = Child<Load, Report>
-
-/** What was measured of one set-up: a number a round, and all times at low load. */
-interface Measured {
-  server: Server
-  perSecond: number[]
-  cpu: number[]
-  redisCpu: number[]
-  commands: number
+/** The times of all rounds at low load are kept by round. */
+interface Measured extends Cost {
   times: Report['times'][]
 }
 
-const AT_ONCE = 20
-const BATCH = 300
-const WARM_UP = 600
 const LOW_LOAD = 60
-const PHASES: Phase[] = ['greeting', 'mail', 'rcpt', 'dot', 'session']
+const PHASES: Phase[] = ['mail', 'rcpt', 'dot']
+const COMPARED: Phase[] = ['greeting', 'session']
 
-const clients = { network: '127.21', addresses: 254 }
-
-async function batch({ server }: Measured, loader: Loader, sessions: number): Promise<Report> {
-  const report = await loader.ask({ ...clients, port: server.haraka.port, atOnce: AT_ONCE, sessions })
-  if (report.mailed === sessions) return report
-  const { mailed, refused, failed } = report
-  throw new Error(`${server.setup.name}: ${mailed} mailed, ${refused} refused, ${failed} failed`)
-}
-
-async function throughput(measured: Measured, loader: Loader): Promise<void> {
-  const { result, used } = await measured.server.measure(() => batch(measured, loader, BATCH))
-  measured.perSecond.push(BATCH / result.seconds)
-  measured.cpu.push(used.cpu / BATCH)
-  measured.redisCpu.push(used.redisCpu / BATCH)
-}
-
-async function lowLoad({ server, times }: Measured, loader: Loader, seconds: number): Promise<void> {
-  const report = await loader.ask({ ...clients, port: server.haraka.port, perSecond: LOW_LOAD, seconds })
-  times.push(report.times)
-}
-
+/** How long a comparison goes on. */
 export interface Lengths {
   /** Rounds of batches. */
   rounds: number
-  /** Of low load, in each of its two rounds. */
+  /** Rounds at low load, and the seconds of each. */
+  lowRounds: number
   seconds: number
+}
+
+async function measure(group: Group, all: Measured[], loader: Loader, lengths: Lengths): Promise<Section> {
+  for (let round = 0; round < lengths.rounds; round++) {
+    for (const each of shuffled(all)) await throughput(each, loader)
+  }
+  for (let round = 0; round < lengths.lowRounds; round++) {
+    for (const each of shuffled(all)) {
+      each.times.push((await lowLoad(each.server, loader, LOW_LOAD, lengths.seconds)).times)
+    }
+  }
+  const tables = [throughputTable(all), latencyTable(all), phaseTable(all)]
+  const text = [`### ${group.title}\n`, legend(group.setups), ...tables].join('\n')
+  return { text, worse: findings(all) }
 }
 
 /** Runs one group and returns its tables. All its set-ups are up all the time. */
@@ -57,49 +56,40 @@ export async function compareSessions(
   group: Group,
   loader: Loader,
   sinkPort: number,
-  { rounds, seconds }: Lengths,
-): Promise<string> {
-  const all: Measured[] = []
+  lengths: Lengths,
+): Promise<Section> {
+  const servers = await startAll(group.setups, sinkPort)
   try {
-    for (const setup of group.setups) {
-      const server = await Server.start(setup, sinkPort)
-      all.push({ server, perSecond: [], cpu: [], redisCpu: [], commands: 0, times: [] })
-    }
-    for (const each of all) await batch(each, loader, WARM_UP)
-    for (const each of all) {
-      each.commands = (await each.server.commandsOf(() => batch(each, loader, BATCH))) / BATCH
-    }
-    for (let round = 0; round < rounds; round++) {
-      for (const each of shuffled(all)) await throughput(each, loader)
-    }
-    for (let round = 0; round < 2; round++) {
-      for (const each of shuffled(all)) await lowLoad(each, loader, seconds)
-    }
+    const all: Measured[] = []
+    for (const server of servers) all.push({ ...(await begin(server, loader)), times: [] })
+    return await measure(group, all, loader, lengths)
   } finally {
-    await Promise.all(all.map(({ server }) => server.stop()))
+    await Promise.all(servers.map((server) => server.stop()))
   }
-  return [`### ${group.title}\n`, inWords(all), throughputTable(all), latencyTable(all)].join('\n')
 }
 
-const inWords = (all: Measured[]): string =>
-  all.map(({ server: { setup } }) => `- **${setup.name}**: ${setup.about}\n`).join('')
+const nameOf = ({ server }: Cost): string => server.setup.name
+
+/** The set-up that does the same with stock plugins. */
+const counterpartOf = ({ server }: Measured, all: Measured[]): Measured | undefined =>
+  all.find((other) => nameOf(other) === server.setup.counterpart)
 
 function throughputTable(all: Measured[]): string {
   const bare = all[0]
   const rows = all.map((each) => {
-    const { setup } = each.server
-    const stock = all.find(({ server }) => server.setup.name === setup.counterpart)
+    const stock = counterpartOf(each, all)
     const against = (other: Measured | undefined, what: 'perSecond' | 'cpu') =>
       other && other !== each ? spread(ratios(each[what], other[what])) : '-'
     return [
-      setup.name,
+      nameOf(each),
       spread(each.perSecond),
       against(bare, 'perSecond'),
       against(stock, 'perSecond'),
       show(median(each.cpu)),
       against(bare, 'cpu'),
       against(stock, 'cpu'),
-      show(each.commands),
+      show(each.commands.usual),
+      show(each.commands.new),
       show(median(each.redisCpu)),
     ]
   })
@@ -113,16 +103,62 @@ function throughputTable(all: Measured[]): string {
       '× bare',
       '× stock',
       'Redis commands/session',
+      'each from a new address',
       'Redis CPU ms/session',
     ],
     rows,
   )
 }
 
+const timesOf = ({ times }: Measured, phase: Phase): number[][] => times.map((each) => each[phase])
+
+/** How much longer than `other` a phase takes: for p50, p95 and p99, a number a round. */
+const longerThan = (each: Measured, other: Measured, phase: Phase): number[][] =>
+  latencyCompared(differences, timesOf(each, phase), timesOf(other, phase))
+
 function latencyTable(all: Measured[]): string {
-  const rows = all.map(({ server, times }) => [
-    server.setup.name,
-    ...PHASES.map((phase) => latency(times.flatMap((each) => each[phase]))),
+  const bare = all[0]
+  const rows = all.map((each) => [
+    nameOf(each),
+    ...COMPARED.flatMap((phase) => [
+      latency(timesOf(each, phase).flat()),
+      bare && bare !== each ? longerThan(each, bare, phase).map(spread).join(' / ') : '-',
+    ]),
   ])
-  return table([`${LOW_LOAD} sessions/s, ms p50 / p95 / p99`, ...PHASES], rows)
+  const head = COMPARED.flatMap((phase) => [phase, `${phase} − bare`])
+  return table([`${LOW_LOAD} sessions/s, ms ${PARTS_NAME}`, ...head], rows)
 }
+
+function phaseTable(all: Measured[]): string {
+  const rows = all.map((each) => [
+    nameOf(each),
+    ...PHASES.map((phase) => latency(timesOf(each, phase).flat())),
+  ])
+  return table([`${LOW_LOAD} sessions/s, ms ${PARTS_NAME}`, ...PHASES], rows)
+}
+
+function worseThan(other: Measured | undefined, each: Measured): string[] {
+  if (!other || other === each) return []
+  const [what, than] = [nameOf(each), nameOf(other)]
+  const rates = worse([
+    {
+      what,
+      than,
+      figure: 'sessions/s',
+      ratios: ratios(each.perSecond, other.perSecond),
+      better: 'higher',
+    },
+    { what, than, figure: 'CPU a session', ratios: ratios(each.cpu, other.cpu), better: 'lower' },
+  ])
+  const waits = COMPARED.flatMap((phase) =>
+    longerThan(each, other, phase).flatMap((by, at) =>
+      longer(what, `the ${phase} at p${100 * (PARTS[at] ?? 0)}`, than, by),
+    ),
+  )
+  return [...rates, ...waits]
+}
+
+const findings = (all: Measured[]): string[] =>
+  all
+    .filter((each) => nameOf(each).startsWith('relay-guard'))
+    .flatMap((each) => [...worseThan(all[0], each), ...worseThan(counterpartOf(each, all), each)])

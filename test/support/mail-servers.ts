@@ -22,6 +22,8 @@ const NOBODY = 65_534
 
 export interface MailServer {
   port: number
+  /** Of its first process, while it runs. */
+  pid(): number
   /** All that it has logged, for the message of a test that fails. */
   log(): string
   /** Ends it, and all its processes, as an operator's restart does. */
@@ -73,6 +75,7 @@ function server(folder: string, port: number, log: string, run: () => ChildProce
   }
   return {
     port,
+    pid: () => child?.pid ?? 0,
     log: read,
     stop,
     async start() {
@@ -106,7 +109,8 @@ function greets(port: number): Promise<boolean> {
 
 /**
  * A Postfix that takes mail for box.test: for these users, of this size at most, over so many connections at once, and
- * hands it on to `sink`.
+ * hands it on to `sink`. `settings` are further lines of main.cf, or others than these; with `defaultProcesses` it runs
+ * as many processes as it would by itself.
  */
 export function postfix(options: {
   port: number
@@ -114,6 +118,8 @@ export function postfix(options: {
   sink: number
   size: number
   connections: number
+  settings?: Record<string, string>
+  defaultProcesses?: boolean
 }): MailServer {
   const folder = mkdtempSync(join(tmpdir(), 'postfix-'))
   chmodSync(folder, 0o755)
@@ -143,16 +149,18 @@ export function postfix(options: {
     message_size_limit: String(options.size),
     smtp_tls_security_level: 'none',
     smtp_connection_cache_on_demand: 'no',
+    ...options.settings,
   }
+  const processes = (most: number) => (options.defaultProcesses ? '-' : most)
   const services = [
-    `127.0.0.1:${options.port} inet n - n - 40 smtpd`,
+    `127.0.0.1:${options.port} inet n - n - ${processes(40)} smtpd`,
     'postlog unix-dgram n - n - 1 postlogd',
     'cleanup unix n - n - 0 cleanup',
     'qmgr unix n - n 300 1 qmgr',
     'rewrite unix - - n - - trivial-rewrite',
     ...['bounce', 'defer', 'trace'].map((name) => `${name} unix - - n - 0 bounce`),
     ...['error', 'retry'].map((name) => `${name} unix - - n - - error`),
-    'smtp unix - - n - 20 smtp',
+    `smtp unix - - n - ${processes(20)} smtp`,
     'anvil unix - - n - 1 anvil',
     'scache unix - - n - 1 scache',
   ]

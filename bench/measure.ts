@@ -1,0 +1,76 @@
+// What one session costs a server under load: sessions a second, CPU, Redis commands.
+import type { Child } from './child'
+import type { Clients, Load, Report } from './load'
+import { Server } from './server'
+import type { Setup } from './setup'
+
+export type Loader = Child<Load, Report>
+
+const AT_ONCE = 20
+const BATCH = 600
+const WARM_UP = 900
+
+/** The steady load under which Redis commands are counted. */
+export const STEADY = { perSecond: 100, seconds: 4 }
+
+/** Enough networks and addresses that the package's limits.ini refuses nobody. */
+export const usualClients: Clients = { network: '127.21', addresses: 2000 }
+/** So many that none comes twice in one load. */
+const newClients: Clients = { network: '127.24', addresses: 60_000 }
+
+/** What was measured of one set-up, a number a round. */
+export interface Cost {
+  server: Server
+  perSecond: number[]
+  cpu: number[]
+  redisCpu: number[]
+  /** Redis commands a session, of clients that come again, and each session from a new address. */
+  commands: { usual: number; new: number }
+}
+
+async function mailed({ setup, haraka }: Server, loader: Loader, load: Partial<Load>): Promise<Report> {
+  const report = await loader.ask({ ...usualClients, ...setup.clients, ...load, port: haraka.port })
+  const { mailed, refused, failed } = report
+  if (mailed > 0 && refused + failed === 0) return report
+  throw new Error(`${setup.name}: ${mailed} mailed, ${refused} refused, ${failed} failed`)
+}
+
+async function commandsPerSession(server: Server, loader: Loader, clients?: Clients): Promise<number> {
+  if (!server.redis) return 0
+  const commands = await server.commandsOf(() => mailed(server, loader, { ...clients, ...STEADY }))
+  return commands / (STEADY.perSecond * STEADY.seconds)
+}
+
+/** Starts all set-ups. When one does not start, those that did are stopped. */
+export async function startAll(setups: Setup[], sinkPort: number): Promise<Server[]> {
+  const servers: Server[] = []
+  try {
+    for (const setup of setups) servers.push(await Server.start(setup, sinkPort))
+    return servers
+  } catch (error) {
+    await Promise.all(servers.map((server) => server.stop()))
+    throw error
+  }
+}
+
+/** Warms the server up and counts its Redis commands. */
+export async function begin(server: Server, loader: Loader): Promise<Cost> {
+  await mailed(server, loader, { atOnce: AT_ONCE, sessions: WARM_UP })
+  const usual = await commandsPerSession(server, loader)
+  const fresh = await commandsPerSession(server, loader, server.setup.clients ? undefined : newClients)
+  return { server, perSecond: [], cpu: [], redisCpu: [], commands: { usual, new: fresh } }
+}
+
+/** One round more of throughput: as many sessions a second as 20 clients at once get through. Rejects when one is refused. */
+export async function throughput(cost: Cost, loader: Loader): Promise<void> {
+  const { result, used } = await cost.server.measure(() =>
+    mailed(cost.server, loader, { atOnce: AT_ONCE, sessions: BATCH }),
+  )
+  cost.perSecond.push(BATCH / result.seconds)
+  cost.cpu.push(used.cpu / BATCH)
+  cost.redisCpu.push(used.redisCpu / BATCH)
+}
+
+/** So many sessions a second for so long, as the clients see them. Rejects when one is refused. */
+export const lowLoad = (server: Server, loader: Loader, perSecond: number, seconds: number) =>
+  mailed(server, loader, { perSecond, seconds })

@@ -1,0 +1,123 @@
+// The parts of the benchmark: what each measures, in words, and how it is run.
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { Child } from './child'
+import type { Section } from './findings'
+import { compareFloods } from './flood'
+import { FLOOD_ADDRESSES } from './flood-setups'
+import { compareGateways } from './gateway'
+import { compareGrowth } from './growth'
+import { growthGroups } from './growth-setups'
+import { compareLimiters } from './limiter'
+import type { Load, Report } from './load'
+import { type Loader, STEADY } from './measure'
+import { groups } from './session-setups'
+import { compareSessions } from './sessions'
+
+const number = (name: string, fallback: number): number => Number(process.env[name]) || fallback
+
+/** Rounds of throughput; the other parts take turns in proportion. BENCH_ROUNDS and BENCH_SECONDS make it longer. */
+export const rounds = number('BENCH_ROUNDS', 8)
+/** Seconds of each turn at low load and under flood. */
+export const seconds = number('BENCH_SECONDS', 3)
+
+/** A section of docs/benchmarks.md. */
+export interface Part {
+  name: string
+  title: string
+  /** What is measured, and how. */
+  about: string
+  measure: () => Promise<Section>
+}
+
+/** A benchmark that is a program of its own, and prints tables. */
+async function program(name: string): Promise<Section> {
+  const run = promisify(execFile)
+  const { stdout } = await run(process.execPath, [join(__dirname, `${name}.js`)], { maxBuffer: 1 << 24 })
+  return { text: stdout, worse: [] }
+}
+
+/** Gives the work a load generator, a process of its own, and ends it. */
+async function withLoader<T>(work: (loader: Loader) => Promise<T>): Promise<T> {
+  const loader = Child.start<Load, Report>('load')
+  try {
+    return await work(loader)
+  } finally {
+    await loader.stop()
+  }
+}
+
+/** Each of the groups in turn, with a load generator and a sink. */
+async function inTurn<T>(
+  all: T[],
+  compare: (group: T, loader: Loader, sinkPort: number) => Promise<Section>,
+): Promise<Section> {
+  const sink = Child.start<object, number>('sink')
+  try {
+    const sinkPort = await sink.ask({})
+    const sections: Section[] = []
+    for (const group of all) {
+      sections.push(await withLoader((loader) => compare(group, loader, sinkPort)))
+    }
+    return {
+      text: sections.map(({ text }) => text).join('\n'),
+      worse: sections.flatMap(({ worse }) => worse),
+    }
+  } finally {
+    await sink.stop()
+  }
+}
+
+const lowRounds = Math.ceil(rounds / 2)
+
+/** In the order of docs/benchmarks.md. */
+export const parts: Part[] = [
+  {
+    name: 'gateway',
+    title: 'Beside other servers',
+    about: `The same gateway three ways: takes mail for one domain from anybody within limits, and hands it to one next hop (smtp-sink). One message of 1 kB a connection, 20 connections at once; the clock stops when the next hop has all messages of the turn, as Postfix answers first and delivers later. All processes of a server may use all cores. Two loads: Postfix's own smtp-source, which takes next to nothing of the cores but comes from one address, so that a counter is asked for one client only; and ours from 2,000 addresses, which takes some half of a core from each of the servers. Postfix's queue is on the disk that holds the temporary directory, and each message is synced to it before it is answered; \`delivery = forward\` writes nothing, as the client waits until the next hop has answered. Stock smtp_forward here waits 40 ms for each message (its writes meet a delayed ACK).`,
+    measure: () => withLoader((loader) => compareGateways(loader, Math.ceil(0.75 * rounds))),
+  },
+  {
+    name: 'sessions',
+    title: 'Whole sessions',
+    about: `Connect, EHLO, MAIL, one RCPT, DATA, a message of 1 kB, QUIT, from 2,000 addresses in 250 networks. Sink and load run in processes of their own, rDNS is answered at once, the log stands at \`notice\`. The limits refuse nobody. "× stock" compares with the stock set-up that does the same. Redis commands are all that the server is sent, as its MONITOR shows them (heartbeats, statistics, and what goes out in batches shortly after included), at ${STEADY.perSecond} sessions a second for ${STEADY.seconds} s. "− bare" is how much longer it takes than with the bare set-up, in the same round, at the same part of the distribution: p50, p95, p99, each the median of ${lowRounds} rounds.`,
+    measure: () =>
+      inTurn(groups, (group, loader, sinkPort) =>
+        compareSessions(group, loader, sinkPort, { rounds, lowRounds, seconds }),
+      ),
+  },
+  {
+    name: 'flood',
+    title: 'Under flood',
+    about: `50 connections at once, as fast as they go, beside a legitimate client with 50 sessions a second from 2,000 addresses and a process of its own. The ${FLOOD_ADDRESSES.toLocaleString('en')} addresses have used up what they may do, and have been refused once, before anything is measured. The cost of one refused connection is measured with nothing else going on: of an address that is just over its limit, of one that has tried 5,000 times within the minute, and of the 5,000; its Redis commands, all kinds, over a flood of ${seconds} s.`,
+    measure: () =>
+      withLoader((legitimate) =>
+        withLoader((flooder) => compareFloods(legitimate, flooder, Math.ceil(rounds / 3), seconds)),
+      ),
+  },
+  {
+    name: 'growth',
+    title: 'Growth',
+    about: 'What one session costs when there is more of everything.',
+    measure: () =>
+      inTurn(growthGroups, (group, loader, sinkPort) =>
+        compareGrowth(group, loader, sinkPort, Math.ceil(rounds / 2)),
+      ),
+  },
+  {
+    name: 'limiter',
+    title: 'The limiter alone',
+    about:
+      'Checks of one, three and six counters, without Haraka: each asks the store, no lease is taken. Medians of the rounds.',
+    measure: () => compareLimiters(Math.ceil(rounds / 2)),
+  },
+  {
+    name: 'acl-lookup',
+    title: 'The ACL look-up',
+    about:
+      'Our table of prefixes beside the stock relay plugin, which tries its entries one after the other.',
+    measure: () => program('acl-lookup'),
+  },
+]
