@@ -25,9 +25,9 @@ export function spread(numbers: number[]): string {
   return `${show(median(numbers))} [${show(quantile(numbers, 0.25))}, ${show(quantile(numbers, 0.75))}]`
 }
 
-/** The parts of a latency's distribution that are shown, and their name. */
-export const PARTS = [0.5, 0.95, 0.99] as const
-export const PARTS_NAME = 'p50 / p95 / p99'
+/** The parts of a latency's distribution that are shown, and their names. */
+const PARTS = [0.5, 0.95, 0.99]
+export const PART_NAMES = ['p50', 'p95', 'p99']
 
 /** `p50 / p95 / p99` */
 export const latency = (numbers: number[]): string =>

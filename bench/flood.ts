@@ -4,8 +4,7 @@ import {
   latencyCompared,
   legend,
   median,
-  PARTS,
-  PARTS_NAME,
+  PART_NAMES,
   ratios,
   show,
   shuffled,
@@ -40,11 +39,11 @@ interface Noticed {
   lost: number
 }
 
-/** Of one refused connection, a number a round; the commands are counted over a flood of some seconds. */
+/** Of one refused connection: a number a round, and its Redis commands, which are counted once. */
 interface Refusal {
   cpu: number[]
   greeting: number[]
-  commands: number[]
+  commands: number | undefined
 }
 
 interface Measured {
@@ -92,15 +91,21 @@ class Flood {
 
   /** What a refused connection costs when nothing else goes on; nothing where it is not refused. */
   async cost({ server, refusals }: Measured, name: CostOf, from: Clients): Promise<void> {
+    const refusal = refusals[name]
     const { result, used } = await server.measure(() => this.connect(server, from, REFUSED))
     if (result.refused < REFUSED) return
-    refusals[name].cpu.push(used.cpu / REFUSED)
-    refusals[name].greeting.push(...result.times.greeting)
+    refusal.cpu.push(used.cpu / REFUSED)
+    refusal.greeting.push(...result.times.greeting)
+    refusal.commands ??= await this.commands(server, from)
+  }
+
+  /** Redis commands a refused connection, in a flood of some seconds. */
+  private async commands(server: Server, from: Clients): Promise<number> {
     let refused = 0
     const commands = await server.commandsOf(async () => {
       refused = (await this.flood(server, from)).refused
     })
-    refusals[name].commands.push(commands / refused)
+    return commands / refused
   }
 
   /** Each of the many addresses uses up what it may do, and is refused once. */
@@ -133,7 +138,7 @@ class Flood {
 const unmeasured = (server: Server): Measured => ({
   server,
   noticed: each(kinds, () => ({ sessions: [], greetings: [], floodPerSecond: [], lost: 0 })),
-  refusals: each(costs, () => ({ cpu: [], greeting: [], commands: [] })),
+  refusals: each(costs, () => ({ cpu: [], greeting: [], commands: undefined })),
 })
 
 /** Runs all flood set-ups, each kind of flood for so many seconds, and returns the tables. */
@@ -184,9 +189,9 @@ function noticedTable(all: Measured[]): string {
     [
       'set-up',
       'flood from',
-      `legitimate session, ms ${PARTS_NAME}`,
-      ...PARTS.map((part) => `p${100 * part} × no limiter`),
-      `its greeting, ms ${PARTS_NAME}`,
+      `legitimate session, ms ${PART_NAMES.join(' / ')}`,
+      ...PART_NAMES.map((part) => `${part} × no limiter`),
+      `its greeting, ms ${PART_NAMES.join(' / ')}`,
       'flood, connections/s',
       'legitimate sessions lost',
     ],
@@ -205,7 +210,7 @@ function refusalTable(all: Measured[]): string {
         cost,
         show(median(cpu)),
         stock && stock !== measured ? spread(ratios(cpu, stock.refusals[cost].cpu)) : '-',
-        show(median(commands)),
+        show(commands ?? Number.NaN),
         show(median(greeting)),
       ]
     }),
@@ -219,17 +224,20 @@ function refusalTable(all: Measured[]): string {
 function findings(all: Measured[]): string[] {
   const ours = all.at(-1)
   if (!ours) return []
-  return all.slice(0, -1).flatMap((other) =>
-    kinds.flatMap((kind) =>
-      worse(
-        sessionRatios(ours, other, kind).map((ratios, at) => ({
-          what: `${ours.server.setup.name}, ${kind === 'alone' ? 'no flood' : `flood from ${kind}`}`,
-          than: other.server.setup.name,
-          figure: `p${100 * (PARTS[at] ?? 0)} of a legitimate session`,
+  return all.slice(0, -1).flatMap((other) => [
+    ...kinds.flatMap((kind) =>
+      worse(`Limits, ${kind === 'alone' ? 'no flood' : `flood from ${kind}`}`, other.server.setup.name, [
+        ...sessionRatios(ours, other, kind).map((ratios, at) => ({
+          name: `a legitimate session's ${PART_NAMES[at]}`,
           ratios,
           better: 'lower' as const,
         })),
-      ),
+      ]),
     ),
-  )
+    ...costs.flatMap((cost) =>
+      worse(`Limits, a refused connection from ${cost}`, other.server.setup.name, [
+        { name: 'CPU', ratios: ratios(ours.refusals[cost].cpu, other.refusals[cost].cpu), better: 'lower' },
+      ]),
+    ),
+  ])
 }

@@ -128,18 +128,10 @@ function findings(all: Measured[], load: LoadName): string[] {
   const others = [all[POSTFIX], all[STOCK]].filter((other) => other !== undefined)
   return all.slice(STOCK + 1).flatMap((each) =>
     others.flatMap((other) => {
-      const what = `${each.system.name} (${load})`
-      const than = other.system.name
       const [ours, theirs] = [each[load], other[load]]
-      return worse([
-        {
-          what,
-          than,
-          figure: 'messages/s',
-          ratios: ratios(ours.perSecond, theirs.perSecond),
-          better: 'higher',
-        },
-        { what, than, figure: 'CPU a message', ratios: ratios(ours.cpu, theirs.cpu), better: 'lower' },
+      return worse(`${each.system.name} (${load})`, other.system.name, [
+        { name: 'messages/s', ratios: ratios(ours.perSecond, theirs.perSecond), better: 'higher' },
+        { name: 'CPU a message', ratios: ratios(ours.cpu, theirs.cpu), better: 'lower' },
       ])
     }),
   )

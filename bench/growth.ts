@@ -43,8 +43,7 @@ function growthTable(all: Cost[]): string {
       show(median(cost.cpu)),
       base ? spread(ratios(cost.cpu, base.cpu)) : '-',
       base ? nameOf(base) : '-',
-      show(cost.commands.usual),
-      show(cost.commands.new),
+      show(cost.commands),
       show(median(cost.redisCpu)),
     ]
   })
@@ -56,7 +55,6 @@ function growthTable(all: Cost[]): string {
       '× CPU',
       'of',
       'Redis commands/session',
-      'each from a new address',
       'Redis CPU ms/session',
     ],
     rows,
@@ -67,14 +65,9 @@ function findings({ title }: Group, all: Cost[]): string[] {
   return all.flatMap((cost) => {
     const base = baseOf(cost, all)
     if (!base || nameOf(cost).startsWith('bare')) return []
-    return worse([
-      {
-        what: `${title}, ${nameOf(cost)}`,
-        than: nameOf(base),
-        figure: 'CPU a session',
-        ratios: ratios(cost.cpu, base.cpu),
-        better: 'lower',
-      },
+    const cpu = ratios(cost.cpu, base.cpu)
+    return worse(`${title}, ${nameOf(cost)}`, nameOf(base), [
+      { name: 'CPU a session', ratios: cpu, better: 'lower' },
     ])
   })
 }

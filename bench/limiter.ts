@@ -12,7 +12,7 @@ import { median, ratios, show, spread, table } from './figures'
 import { type Section, worse } from './findings'
 
 /** How long a system is asked in one turn. */
-const TURN_MS = 500
+const TURN_MS = 400
 const SUBJECTS = 20_000
 const limit = parseRate('1000000/1h')
 
@@ -159,20 +159,14 @@ async function compareAt(
     ...(['p50', 'p99'] as const).map((part) => median(each.results.map((one) => one[part])).toFixed(3)),
     spread(against(each)),
   ])
-  const what = `the limiter alone, ${counters} counters, ${inFlight} in flight`
+  const where = `${counters} counters, ${inFlight} in flight`
   const ours = all.filter(({ name }) => name.startsWith('relay-guard'))
-  return {
-    rows,
-    worse: worse(
-      ours.map((each) => ({
-        what: `${what}, ${each.name}`,
-        figure: 'checks/s',
-        than: THEIRS,
-        ratios: against(each),
-        better: 'higher',
-      })),
-    ),
-  }
+  const lost = ours.flatMap((each) =>
+    worse(`The limiter alone, ${where}, ${each.name}`, THEIRS, [
+      { name: 'checks/s', ratios: against(each), better: 'higher' },
+    ]),
+  )
+  return { rows, worse: lost }
 }
 
 /** Runs the comparison and returns its tables. */

@@ -20,7 +20,7 @@ const number = (name: string, fallback: number): number => Number(process.env[na
 /** Rounds of throughput; the other parts take turns in proportion. BENCH_ROUNDS and BENCH_SECONDS make it longer. */
 export const rounds = number('BENCH_ROUNDS', 8)
 /** Seconds of each turn at low load and under flood. */
-export const seconds = number('BENCH_SECONDS', 3)
+export const seconds = number('BENCH_SECONDS', 2.5)
 
 /** A section of docs/benchmarks.md. */
 export interface Part {
@@ -100,7 +100,8 @@ export const parts: Part[] = [
   {
     name: 'growth',
     title: 'Growth',
-    about: 'What one session costs when there is more of everything.',
+    about:
+      'What one session costs when there is more of everything; sink, load and counting as in whole sessions.',
     measure: () =>
       inTurn(growthGroups, (group, loader, sinkPort) =>
         compareGrowth(group, loader, sinkPort, Math.ceil(rounds / 2)),

@@ -6,21 +6,31 @@ import {
   latencyCompared,
   legend,
   median,
-  PARTS,
-  PARTS_NAME,
+  PART_NAMES,
   ratios,
   show,
   shuffled,
   spread,
   table,
 } from './figures'
-import { longer, type Section, worse } from './findings'
+import { type Section, worse } from './findings'
 import type { Report } from './load'
-import { begin, type Cost, type Loader, lowLoad, startAll, throughput } from './measure'
+import {
+  begin,
+  type Cost,
+  commandsPerSession,
+  type Loader,
+  lowLoad,
+  newClients,
+  startAll,
+  throughput,
+} from './measure'
 import type { Group } from './setup'
 
 /** The times of all rounds at low load are kept by round. */
 interface Measured extends Cost {
+  /** Redis commands a session when each comes from another address. */
+  newCommands: number
   times: Report['times'][]
 }
 
@@ -61,7 +71,10 @@ export async function compareSessions(
   const servers = await startAll(group.setups, sinkPort)
   try {
     const all: Measured[] = []
-    for (const server of servers) all.push({ ...(await begin(server, loader)), times: [] })
+    for (const server of servers) {
+      const cost = await begin(server, loader)
+      all.push({ ...cost, newCommands: await commandsPerSession(server, loader, newClients), times: [] })
+    }
     return await measure(group, all, loader, lengths)
   } finally {
     await Promise.all(servers.map((server) => server.stop()))
@@ -88,8 +101,8 @@ function throughputTable(all: Measured[]): string {
       show(median(each.cpu)),
       against(bare, 'cpu'),
       against(stock, 'cpu'),
-      show(each.commands.usual),
-      show(each.commands.new),
+      show(each.commands),
+      show(each.newCommands),
       show(median(each.redisCpu)),
     ]
   })
@@ -126,7 +139,7 @@ function latencyTable(all: Measured[]): string {
     ]),
   ])
   const head = COMPARED.flatMap((phase) => [phase, `${phase} − bare`])
-  return table([`${LOW_LOAD} sessions/s, ms ${PARTS_NAME}`, ...head], rows)
+  return table([`${LOW_LOAD} sessions/s, ms ${PART_NAMES.join(' / ')}`, ...head], rows)
 }
 
 function phaseTable(all: Measured[]): string {
@@ -134,28 +147,19 @@ function phaseTable(all: Measured[]): string {
     nameOf(each),
     ...PHASES.map((phase) => latency(timesOf(each, phase).flat())),
   ])
-  return table([`${LOW_LOAD} sessions/s, ms ${PARTS_NAME}`, ...PHASES], rows)
+  return table([`${LOW_LOAD} sessions/s, ms ${PART_NAMES.join(' / ')}`, ...PHASES], rows)
 }
 
 function worseThan(other: Measured | undefined, each: Measured): string[] {
   if (!other || other === each) return []
-  const [what, than] = [nameOf(each), nameOf(other)]
-  const rates = worse([
-    {
-      what,
-      than,
-      figure: 'sessions/s',
-      ratios: ratios(each.perSecond, other.perSecond),
-      better: 'higher',
-    },
-    { what, than, figure: 'CPU a session', ratios: ratios(each.cpu, other.cpu), better: 'lower' },
-  ])
   const waits = COMPARED.flatMap((phase) =>
-    longerThan(each, other, phase).flatMap((by, at) =>
-      longer(what, `the ${phase} at p${100 * (PARTS[at] ?? 0)}`, than, by),
-    ),
+    longerThan(each, other, phase).map((longerBy, at) => ({ name: `${phase} ${PART_NAMES[at]}`, longerBy })),
   )
-  return [...rates, ...waits]
+  return worse(nameOf(each), nameOf(other), [
+    { name: 'sessions/s', ratios: ratios(each.perSecond, other.perSecond), better: 'higher' },
+    { name: 'CPU a session', ratios: ratios(each.cpu, other.cpu), better: 'lower' },
+    ...waits,
+  ])
 }
 
 const findings = (all: Measured[]): string[] =>
