@@ -16,7 +16,7 @@ export function beforeEachCommand(plugin: Plugin, isRefused: (connection: Connec
   const { DATA, DISCONNECTING } = connection.state
   const { process_line } = Connection.prototype
   Connection.prototype.process_line = function (line) {
-    const isText = this.state === DATA && !DOT.equals(line)
+    const isText = this.state === DATA && !(line.length === DOT.length && DOT.equals(line))
     if (isText || this.state >= DISCONNECTING || !isRefused(this)) process_line.call(this, line)
   }
 }

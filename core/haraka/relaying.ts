@@ -15,6 +15,8 @@ interface State {
   granted: boolean
   /** An attempt to set the right inside a transaction was logged. */
   ignored: boolean
+  /** The next read of `relaying` is core's question at MAIL whether the client has logged in. */
+  askedForLogin: boolean
 }
 
 interface Subject extends Client {
@@ -22,14 +24,15 @@ interface Subject extends Client {
   port: number
 }
 
+// On Haraka's own objects, under names that only this file has: the collector walks weak collections each time.
+const STATE = Symbol('relay-guard state')
+/** On a transaction for which another plugin took the right away: that counts. */
+const REVOKED = Symbol('relay-guard revoked')
+
+type WithState = Connection & { [STATE]?: State }
+type Revocable = Transaction & { [REVOKED]?: true }
+
 const NOBODY: Classification = { class: 'nobody' }
-const states = new WeakMap<Connection, State>()
-
-/** Transactions for which another plugin took the right away: that counts. */
-const revoked = new WeakSet<Transaction>()
-
-/** Connections whose next read of `relaying` is core's question at MAIL whether the client has logged in. */
-const askedForLogin = new WeakSet<Connection>()
 
 /**
  * Takes over `relaying` of Haraka's Connection, for all connections of this process; again it does nothing. A right that
@@ -42,12 +45,15 @@ export function takeOverRelaying(plugin: Plugin): void {
   Object.defineProperty(Connection.prototype, 'relaying', {
     configurable: true,
     get(this: Connection): boolean {
-      return askedForLogin.delete(this) || mayRelay(this)
+      const state = stateOf(this)
+      if (!state.askedForLogin) return mayRelay(this)
+      state.askedForLogin = false
+      return true
     },
     set(this: Connection, value: unknown) {
       const state = stateOf(this)
       if (!this.transaction) state.granted = value === true
-      else if (value === false) revoked.add(this.transaction)
+      else if (value === false) (this.transaction as Revocable)[REVOKED] = true
       else if (!state.ignored && !mayRelay(this)) {
         state.ignored = true
         this.lognotice('relay-guard: another plugin set relaying inside a transaction: ignored')
@@ -69,11 +75,12 @@ function answerAtMail(prototype: WithMail): void {
   answered.add(prototype)
   const { cmd_mail } = prototype
   prototype.cmd_mail = function (line) {
-    if (maySubmit({ classification: classificationOf(this), user: userOf(this) })) askedForLogin.add(this)
+    const state = stateOf(this)
+    state.askedForLogin = maySubmit({ classification: state.classification, user: userOf(this) })
     try {
       cmd_mail.call(this, line)
     } finally {
-      askedForLogin.delete(this)
+      state.askedForLogin = false
     }
   }
 }
@@ -81,8 +88,8 @@ function answerAtMail(prototype: WithMail): void {
 /** True where this client may send mail to domains that are not ours. In doubt false. */
 export function mayRelay(connection: Connection): boolean {
   const { classification, granted } = stateOf(connection)
-  const { transaction } = connection
-  return isRight({ classification, granted, revoked: transaction !== null && revoked.has(transaction) })
+  const transaction = connection.transaction as Revocable | null
+  return isRight({ classification, granted, revoked: transaction?.[REVOKED] === true })
 }
 
 /** What acl.ini, as it is in force now, says of this client. */
@@ -111,8 +118,8 @@ function forgetLogin(connection: Connection): void {
 }
 
 /** Finds the client's class anew where acl.ini has changed since; a login stays as long as [users] has it. */
-function stateOf(connection: Connection): State {
-  const state = states.get(connection)
+function stateOf(connection: WithState): State {
+  const state = connection[STATE]
   if (!state) return begin(connection)
   if (!isSame(state.subject, connection)) return forgetRights(connection)
   if (state.granted && registry.loginHolds?.(connection) === false) {
@@ -135,7 +142,7 @@ const isSame = (subject: Subject, { uuid, remote, local }: Connection): boolean 
   subject.localIp === local.ip &&
   subject.localPort === local.port
 
-function begin(connection: Connection): State {
+function begin(connection: WithState): State {
   const { uuid, remote, local } = connection
   const subject = { uuid, ip: remote.ip, port: remote.port, localIp: local.ip, localPort: local.port }
   const { generation, classify } = registry.acl ?? NO_ACL
@@ -145,7 +152,8 @@ function begin(connection: Connection): State {
     generation: generation(),
     granted: false,
     ignored: false,
+    askedForLogin: false,
   }
-  states.set(connection, state)
+  connection[STATE] = state
   return state
 }

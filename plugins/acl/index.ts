@@ -61,14 +61,20 @@ function isRejected(plugin: Plugin, connection: Connection, next: Next): boolean
  * was not let in yet, and where PROXY is still to name it, the address is another one's.
  */
 function isRejectedNow(plugin: Plugin, connection: Connection): boolean {
-  const hangUp: Next = (_, reply) => connection.respond(554, reply, () => connection.disconnect())
-  return connection.remote.host !== null && isRejected(plugin, connection, hangUp)
+  if (connection.remote.host === null || classificationOf(connection).class !== 'reject') return false
+  return isRejected(plugin, connection, (_, reply) =>
+    connection.respond(554, reply, () => connection.disconnect()),
+  )
 }
 
 /** As with the stock relay plugin, checks of strangers at connect are not for clients that may relay. */
 export const skip_checks = guarded(function (this, next, connection) {
-  const { label, ...classification } = classificationOf(connection)
-  const decision = judgeConnection(classification, connection.remote.ip)
-  if (decision) record(this, connection, decision, label ? { label } : {})
+  if (classificationOf(connection).class !== 'nobody') recordClass(this, connection)
   next(mayRelay(connection) ? OK : CONT)
 })
+
+function recordClass(plugin: Plugin, connection: Connection): void {
+  const { label, ...classification } = classificationOf(connection)
+  const decision = judgeConnection(classification, connection.remote.ip)
+  if (decision) record(plugin, connection, decision, label ? { label } : {})
+}

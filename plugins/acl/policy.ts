@@ -10,6 +10,7 @@ export function classify(config: AclConfig, client: Client): Classification {
     const found = inList(config[name], client.ip)
     if (found) return { class: name, ...found }
   }
+  if (config.listeners.length === 0) return NOBODY
   const local = parseIp(client.localIp ?? '')
   const localIp = local && formatIp(local)
   const listener = config.listeners.find(
@@ -18,8 +19,10 @@ export function classify(config: AclConfig, client: Client): Classification {
       (port === undefined || port === client.localPort) &&
       (from === undefined || from.lookup(client.ip) >= 0),
   )
-  return listener ? { class: 'relay', rule: listener.rule } : { class: 'nobody' }
+  return listener ? { class: 'relay', rule: listener.rule } : NOBODY
 }
+
+const NOBODY: Classification = { class: 'nobody' }
 
 /** The entry with the fewest addresses decides; `off` carves an exception out of a larger one. */
 function inList({ table, describe }: AclList, ip: string) {

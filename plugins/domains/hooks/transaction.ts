@@ -35,21 +35,19 @@ export interface TransactionState {
   judged: Map<Address, Judged>
 }
 
-const states = new WeakMap<Transaction, TransactionState>()
+/** On Haraka's transaction, under a name that only this file has: the collector walks a weak map each time. */
+const STATE = Symbol('relay-guard domains')
+type WithState = Transaction & { [STATE]?: TransactionState }
 
 /** The state of a transaction, made at the first call. */
-export function stateOf(transaction: Transaction): TransactionState {
-  let state = states.get(transaction)
-  if (!state) {
-    state = { tags: {}, parameters: {}, judged: new Map(), queued: new Set() }
-    states.set(transaction, state)
-  }
-  return state
+export function stateOf(transaction: WithState): TransactionState {
+  transaction[STATE] ??= { tags: {}, parameters: {}, judged: new Map(), queued: new Set() }
+  return transaction[STATE]
 }
 
 /** Drops the transaction with the next hop: no message is completed, whatever state it is in. */
-export function abandonDelivery(transaction: Transaction | null): void {
-  const state = transaction && states.get(transaction)
+export function abandonDelivery(transaction: WithState | null): void {
+  const state = transaction?.[STATE]
   state?.next?.abort()
   if (state) delete state.next
 }
