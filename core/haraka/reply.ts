@@ -84,13 +84,13 @@ export function recordQueued(plugin: Plugin, mail: QueuedMail, decision: Decisio
 }
 
 /** Records a repeated refusal of a client that was turned away before Haraka made a Connection. */
-export function recordRepeat(plugin: Plugin, spoken: DecisionRecord): void {
+export function recordRepeat(
+  plugin: Plugin,
+  line: Omit<DecisionRecord, 'time' | 'plugin' | 'accepted'>,
+): void {
   const left = leftOut()
-  if (left !== undefined) {
-    const { time: _time, plugin: _plugin, accepted: _accepted, ...line } = spoken
-    plugin.lognotice('decision', { ...line, ...(left && { left_out: left }) })
-  }
-  listener?.({ ...spoken, time: Date.now() })
+  if (left !== undefined) plugin.lognotice('decision', { ...line, ...(left && { left_out: left }) })
+  listener?.({ time: Date.now(), plugin: plugin.name, accepted: false, ...line })
 }
 
 let repeated = 0

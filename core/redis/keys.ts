@@ -31,7 +31,8 @@ export function encodeSubject(subject: string): string {
 const dashed = memo((words) => words.replaceAll(' ', '-'))
 // The steps of one session, and those of clients that come again, name the same subjects.
 const encoded = memo(encodeSubject)
-const tag = (scope: string, subject: string): string => `{${dashed(scope)}:${encoded(subject)}}`
+/** What is counted, as it stands in its keys: `{ip:203.0.113.9}`. */
+export const tagOf = (scope: string, subject: string): string => `{${dashed(scope)}:${encoded(subject)}}`
 const day = (date: Date): string => date.toISOString().slice(0, 10)
 
 /** The names of all keys under one prefix. */
@@ -60,9 +61,9 @@ export interface Keys {
 export function makeKeys(prefix: string): Keys {
   if (/[{}]/.test(prefix)) throw new ValueError('has a brace, allowed: anything without { and }', prefix)
   return {
-    rate: (scope, subject, what) => `${prefix}rate:${tag(scope, subject)}:${dashed(what)}`,
-    concurrent: (scope, subject) => `${prefix}concurrent:${tag(scope, subject)}`,
-    block: (scope, subject) => `${prefix}block:${tag(scope, subject)}`,
+    rate: (scope, subject, what) => `${prefix}rate:${tagOf(scope, subject)}:${dashed(what)}`,
+    concurrent: (scope, subject) => `${prefix}concurrent:${tagOf(scope, subject)}`,
+    block: (scope, subject) => `${prefix}block:${tagOf(scope, subject)}`,
     recipient: (address) => `${prefix}recipient:{${encodeSubject(address)}}`,
     domain: (name) => `${prefix}domain:${encodeSubject(name)}`,
     stats: (date) => `${prefix}stats:${day(date)}`,

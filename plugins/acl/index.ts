@@ -13,9 +13,6 @@ import { runAtOnce, runInTimeSlices } from '../../core/time-slices'
 import { type AclConfig, readAcl } from './config'
 import { classify, judgeConnection } from './policy'
 
-/** ms until a rejected client is looked up again. */
-const REJECTED_FOR = 5000
-
 /** Reads acl.ini and registers the hooks. Throws Error where Haraka must not start. */
 export function register(this: Plugin): void {
   prepare(this)
@@ -25,7 +22,7 @@ export function register(this: Plugin): void {
     read: (reading: Reading) => runAtOnce(readAcl(reading)),
     sliced: (reading: Reading) => runInTimeSlices(readAcl(reading)),
   }
-  const acl: Setting<AclConfig> = new Setting(this, 'acl.ini', reader, forgetRefused)
+  const acl: Setting<AclConfig> = new Setting(this, 'acl.ini', reader, () => forgetRefused())
   registry.acl = { classify: (client) => classify(acl.value, client), generation: () => acl.generation }
   registry.inForce.acl = () => counted(entriesOf(acl.value), 'acl entry', 'acl entries')
   beforeEachCommand(this, (connection) => isRejectedNow(this, connection))
@@ -52,7 +49,8 @@ function isRejected(plugin: Plugin, connection: Connection, next: Next): boolean
   const decision = judgeConnection(classification, connection.remote.ip)
   if (!decision) return false
   const spoken = answer(plugin, next, connection, decision)
-  rememberRefused(plugin, connection, { spoken, wait: REJECTED_FOR, reply: () => decision })
+  // Until a reload, which forgets all.
+  rememberRefused(plugin, connection, { decision, spoken, wait: Infinity })
   return true
 }
 

@@ -43,8 +43,8 @@ export function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * 10
 }
 
-/** Connects `count` times, 25 at a time, and reads until the server closes: what it said. */
-export async function hammer(port: number, from: string, count: number): Promise<string[]> {
+/** Connects `count` times, `atOnce` at a time, and reads until the server closes: what it said. */
+export async function hammer(port: number, from: string, count: number, atOnce = 100): Promise<string[]> {
   const said: string[] = []
   const one = () =>
     new Promise<void>((resolve) => {
@@ -63,6 +63,6 @@ export async function hammer(port: number, from: string, count: number): Promise
   const worker = async () => {
     while (left-- > 0) await one()
   }
-  await Promise.all(Array.from({ length: 25 }, worker))
+  await Promise.all(Array.from({ length: atOnce }, worker))
   return said
 }

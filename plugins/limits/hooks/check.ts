@@ -1,16 +1,20 @@
 // A plan as a question to the limiter, and a verdict as an answer to the client.
 
-import { rememberRefused } from '../../../core/haraka/early-refusal'
+import { held, rememberRefused } from '../../../core/haraka/early-refusal'
 import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
+import { tagOf } from '../../../core/redis/keys'
 import { services } from '../../../core/services'
 import { type Plan, stepOf } from '../policy/plan'
-import { withRetryAfter } from '../policy/refusal'
+import { withRetryAfter, withTime } from '../policy/refusal'
 import type { BlockOrder, LimitVerdict } from '../policy/verdict'
 
 /** Shadow refusals that one command writes to the log at most: a message may have thousands of recipient domains. */
 const SHADOWS = 20
+
+/** ms that a refusal is remembered at most: so `unblock` and `reset` reach every worker. */
+const REMEMBERS_FOR = 5000
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
 export async function ask(op: 'check' | 'dry-run' | 'charge', plan: Plan): Promise<CheckResult | undefined> {
@@ -39,10 +43,18 @@ export function refuse(
   const decision = withRetryAfter(refusal)
   const more = refusal.subject === connection.remote.ip ? about : { ...about, subject: refusal.subject }
   const again = remembered ? { ...decision, again: true } : decision
-  const spoken = answer(plugin, next, connection, again, more)
+  const spoken = answer(plugin, decision.close ? held(next) : next, connection, again, more)
   if (decision.close) {
-    const reply = (left: number) => withRetryAfter(refusal, left)
-    rememberRefused(plugin, connection, { spoken, wait: refusal.wait, reply })
+    const { wait, scope, subject } = refusal
+    const tag = tagOf(scope, subject)
+    rememberRefused(plugin, connection, {
+      decision: refusal.decision,
+      spoken,
+      wait,
+      withTime,
+      tag,
+      remembersFor: REMEMBERS_FOR,
+    })
   }
   return true
 }

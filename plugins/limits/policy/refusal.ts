@@ -18,7 +18,8 @@ export interface Refusal {
   decision: Decision
   /** ms until another try may pass; 0: nobody can tell. */
   wait: number
-  /** Who is over the limit. */
+  /** Who is over the limit, as in the Redis key. */
+  scope: string
   subject: string
 }
 
@@ -41,9 +42,12 @@ const TOO_LARGE: Reply = { code: 552, status: '5.3.4' }
 
 /** The decision with the time that is left. */
 export function withRetryAfter({ decision, wait }: Refusal, left = wait): Decision {
-  if (left <= 0) return decision
-  return { ...decision, text: `${decision.text}, try again in ${Math.ceil(left / 1000)} s` }
+  return { ...decision, text: withTime(decision.text, left) }
 }
+
+/** The text with the time (ms) that is left, if any is. */
+export const withTime = (text: string, left: number): string =>
+  left > 0 ? `${text}, try again in ${Math.ceil(left / 1000)} s` : text
 
 /** What `action = shadow` would have refused: recorded, with code 250. */
 export const shadowOf = ({ decision }: Refusal): Decision => ({
@@ -79,14 +83,19 @@ export function overRate(
   const count = subject.what === 'bytes' ? printCount(limit) : limit
   const text = `Too many ${subject.what} ${nameOf(subject, reason.limit)} (${count} in ${window})`
   const wait = Math.max(retryAfter, 0)
-  return { decision: limited(event, reason, text, retryAfter), wait, subject: subject.subject }
+  return {
+    decision: limited(event, reason, text, retryAfter),
+    wait,
+    scope: subject.scope,
+    subject: subject.subject,
+  }
 }
 
 /** Over a limit of so many at once. */
 export function overSlots({ lease: { scope, subject }, reason, most }: Slot): Refusal {
   const { what } = reason.limit
   const text = `Too many ${what} ${nameOf({ scope, subject }, reason.limit)} (${most} at once)`
-  return { decision: limited('connection', reason, text), wait: 0, subject }
+  return { decision: limited('connection', reason, text), wait: 0, scope, subject }
 }
 
 const PREPOSITIONS: Record<string, string> = { recipient: 'to', 'recipient domain': 'to' }
@@ -121,7 +130,7 @@ export function blocked(config: LimitsConfig, event: Event, block: Block, left: 
     text: `${clean(subject, 100)} is blocked${why && ` (${why})`}`,
     rule,
   }
-  return { decision, wait: left, subject: block.subject }
+  return { decision, wait: left, scope: block.scope, subject: block.subject }
 }
 
 /** Recipients of one message: `accepted` so far, before the next one. Nothing is kept in a store. */
@@ -141,5 +150,5 @@ export function tooManyErrors({ limits }: LimitsConfig, errors: number): Decisio
 /** Under shadow it has code 250, to be recorded only. */
 function alone(event: Event, limit: Limit, text: string): Decision {
   const decision = limited(event, { limit, key: 'limit' }, text)
-  return limit.action === 'shadow' ? shadowOf({ decision, wait: 0, subject: '' }) : decision
+  return limit.action === 'shadow' ? shadowOf({ decision, wait: 0, scope: '', subject: '' }) : decision
 }
