@@ -11,9 +11,9 @@ export const MOST_HELD = 500
 /** Calls again and again, `ms` apart. Returns how to end it. */
 export type Every = (ms: number, call: () => void) => () => void
 
-/** By a timer that keeps no process alive. */
+/** By a timer. */
 export const every: Every = (ms, call) => {
-  const timer = setInterval(call, ms).unref()
+  const timer = setInterval(call, ms)
   return () => clearInterval(timer)
 }
 
