@@ -16,7 +16,7 @@ import type { Connection, Next, Plugin } from './types'
 const SHORTEST = 1000
 /** A client is judged anew after this long (ms) at the latest: the id in its reply leads to a log line of that age. */
 const LONGEST = 3_600_000
-/** Refused clients that are remembered at most. */
+/** Refused clients that are remembered at most: some 35 MB. */
 export const MOST_REMEMBERED = 50_000
 
 /** A client that was refused, and what it is told until it may come back. */
@@ -35,7 +35,7 @@ export interface Remembered {
   remembersFor?: number
 }
 
-/** What is kept of a refusal: some hundred bytes. */
+/** What is kept of a refusal: some 700 bytes, with its texts and its place in the memory. */
 interface Refused {
   plugin: Plugin
   code: number
