@@ -134,7 +134,10 @@ describe('an address over its limit', () => {
     await until(async () => (await watch.take()).length === 0)
     const tries = 10
     const said = (await Promise.all(addresses.map((ip) => hammer(haraka.port, ip, tries)))).flat()
-    assert.equal(said.filter((text) => text.startsWith('421 4.7.0 Too many')).length, addresses.length * tries)
+    assert.equal(
+      said.filter((text) => text.startsWith('421 4.7.0 Too many')).length,
+      addresses.length * tries,
+    )
     const asked = (await watch.take()).filter((command) => command.includes('127.81.1.'))
     // None, unless this machine is so slow that they were forgotten meanwhile, after 5 s.
     const forgotten = Math.floor((performance.now() - start) / 5000)
