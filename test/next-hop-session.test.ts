@@ -172,8 +172,8 @@ test('a next hop that refuses in the middle of the message is heard', async (t) 
   const { sink, delivery } = await setUp(t, { sink: { onData: () => '552 5.3.4 Too big' } })
   await delivery.rcpt('b@b.example')
   let closed = false
-  const [outcome] = await delivery.send((body, signal) => {
-    signal.addEventListener('abort', () => {
+  const [outcome] = await delivery.send((body) => {
+    body.once('close', () => {
       closed = true
     })
     body.write('x\r\n')

@@ -7,6 +7,11 @@ const DOT = 46
 const dot = Buffer.from('.')
 const cr = Buffer.from('\r')
 const crlf = Buffer.from('\r\n')
+/** So short a piece (octets) fits into the socket's buffer with the final dot: two writes would tell no more of a failure. */
+const ONE_PIECE = 16 * 1024
+
+const finalDot = Buffer.from('.\r\n')
+const finalDotAfterLine = Buffer.from('\r\n.\r\n')
 
 type Write = (data: Buffer, done: (error?: Error | null) => void) => void
 
@@ -21,6 +26,7 @@ export class Body extends Writable {
   #last = LF
   /** A CR that ended the piece before: what follows says whether it is alone. */
   #heldCr = false
+  #ended = false
   #write: Write
 
   constructor(write: Write) {
@@ -31,17 +37,32 @@ export class Body extends Writable {
     setImmediate(() => this.uncork())
   }
 
+  /** Writable.end lets go of what was held back before it notes that the end has come. */
+  override end(chunk?: unknown, encoding?: unknown, done?: unknown): this {
+    this.#ended = true
+    return super.end(chunk, encoding as BufferEncoding, done as () => void)
+  }
+
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void) {
     this.#write(Buffer.concat(this.#stuff(chunk)), done)
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void) {
-    this.#write(Buffer.concat(chunks.flatMap(({ chunk }) => this.#stuff(chunk))), done)
+    const parts = chunks.flatMap(({ chunk }) => this.#stuff(chunk))
+    const length = parts.reduce((sum, part) => sum + part.length, 0)
+    // The end has come, too: the final dot need not be a packet of its own.
+    if (this.#ended && length <= ONE_PIECE) parts.push(this.#finalDot())
+    this.#write(Buffer.concat(parts), done)
   }
 
   override _final(done: (error?: Error | null) => void) {
+    if (this.dotted) done()
+    else this.#write(this.#finalDot(), done)
+  }
+
+  #finalDot(): Buffer {
     this.dotted = true
-    this.#write(Buffer.from(this.#last === LF && !this.#heldCr ? '.\r\n' : '\r\n.\r\n'), done)
+    return this.#last === LF && !this.#heldCr ? finalDot : finalDotAfterLine
   }
 
   #stuff(piece: Buffer): Buffer[] {

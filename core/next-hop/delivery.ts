@@ -108,10 +108,10 @@ export class Delivery implements Holder {
   abort() {
     if (this.#over) return
     this.#over = true
-    // With a reason of our own no error with a stack is made, once a message.
+    if (!this.#busy) return this.#release()
+    // With a reason of our own no error with a stack is made.
     this.#stop.abort('over')
-    if (this.#busy) this.#session?.destroy('given up')
-    else this.#release()
+    this.#session?.destroy('given up')
   }
 
   /** Its client idles and somebody else waits: the connection is theirs, and the envelope is sent again when needed. */

@@ -4,8 +4,8 @@ import { HostFailure, isAccepted, noAnswer, type Outcome, type RawReply, type Re
 import { stepTime } from './route'
 import type { Session } from './session'
 
-/** Writes the message, unstuffed and without a final dot, to `body` and ends it; stops when `signal` says so. */
-export type Source = (body: Body, signal: AbortSignal) => void | Promise<void>
+/** Writes the message, unstuffed and without a final dot, to `body` and ends it; stops when `body` closes. */
+export type Source = (body: Body) => void | Promise<void>
 
 /** The message could not be read: our own failure, no host's. */
 export class SourceFailure extends Error {}
@@ -88,8 +88,8 @@ async function writeBody(
   { timeout, deadline }: MessageTimes,
 ): Promise<RawReply | undefined> {
   const { wire } = session
-  const stop = new AbortController()
   let writing = false
+  let unsent = false
   const slow = () => {
     if (writing) wire.fail(new HostFailure(`took no data for ${timeout} ms`))
     else giveUp(`nothing came for ${timeout} ms`)
@@ -102,6 +102,10 @@ async function writeBody(
   let ended = false
   restart()
   const body = new Body((data, done) => {
+    if (wire.failure) {
+      unsent = true
+      return done(wire.failure)
+    }
     writing = true
     wire.write(data, (error) => {
       writing = false
@@ -120,15 +124,14 @@ async function writeBody(
     body.once('close', resolve)
     body.on('error', () => {})
     Promise.resolve()
-      .then(() => source(body, stop.signal))
+      .then(() => source(body))
       .catch(giveUp)
   })
   await Promise.race([finished, answer?.catch(() => {})])
   ended = true
   clearTimeout(stuck)
-  if (body.dotted) return undefined
+  if (body.dotted && !unsent) return undefined
 
-  stop.abort()
   body.destroy()
   // Its reader lets go of the message when the body closes, and may then begin again with the next host.
   await closed

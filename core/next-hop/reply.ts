@@ -115,10 +115,11 @@ export function failureReply(error: unknown): Reply {
 // RFC 5321 4.5.3.1.5 allows 512 octets a line. Nobody's EHLO has as many lines.
 const MAX_LINE = 4096
 const MAX_LINES = 200
+const NOTHING = Buffer.alloc(0)
 
 /** Makes replies of bytes. Holds one line and one reply at most. */
 export class ReplyParser {
-  #rest: Buffer = Buffer.alloc(0)
+  #rest: Buffer = NOTHING
   #lines: string[] = []
   #code = 0
 
@@ -139,7 +140,7 @@ export class ReplyParser {
     }
     if (bytes.length - start > MAX_LINE) throw new HostFailure('sent an over-long line')
     // A copy, so that a byte of rest does not hold its whole chunk.
-    this.#rest = Buffer.from(bytes.subarray(start))
+    this.#rest = start === bytes.length ? NOTHING : Buffer.from(bytes.subarray(start))
     return replies
   }
 

@@ -50,13 +50,14 @@ export class Session {
   reused = false
   #authenticated = false
 
+  /** `host:port`, for people. */
+  readonly host: string
+
   private constructor(
     readonly hop: NextHop,
     readonly wire: Wire,
-  ) {}
-
-  get host(): string {
-    return printHost(this.hop)
+  ) {
+    this.host = printHost(hop)
   }
 
   get alive(): boolean {

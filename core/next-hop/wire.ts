@@ -54,7 +54,8 @@ export class Wire {
 
   /** Sends several lines at once and awaits a reply to each. Rejects with HostFailure. */
   askAll(lines: string[], ms: number): Promise<RawReply[]> {
-    const replies = lines.map(() => this.reply(ms))
+    // Replies come in order: one is late only if the last one is.
+    const replies = lines.map((_, at) => this.reply(at === lines.length - 1 ? ms : undefined))
     this.write(lines.map((line) => `${line}\r\n`).join(''))
     return Promise.all(replies)
   }
