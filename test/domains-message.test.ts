@@ -23,6 +23,35 @@ const EBCDIC = Buffer.from('8296a2a27c96a499a24b85a781949793 85'.replace(' ', ''
 const BOSS = 'boss@ours.example'
 
 describe('the addresses of From:', () => {
+  it('are the same where a value is so simple that it is not parsed: a blank in front makes it one that is', () => {
+    const text = (pieces: string[], maxLength: number) =>
+      fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength }).map((parts) => parts.join(''))
+    const name = text(['a', 'B', '7', ' ', ' ', '.', ',', "'", '-', '_'], 8)
+    const local = text(['a', 'B', '7', '.', '_', '+', '=', '-', '!', '"'], 8)
+    const host = text(['a', 'B', '7', '.', '.', '-', '_', 'xn--', 'xn--mnchen-3ya', '\u00fc'], 8)
+    const value = fc.tuple(
+      fc.oneof(
+        fc.constant(''),
+        name.map((n) => `${n} `),
+        name.map((n) => `"${n}" `),
+        name.map((n) => `"${n}"`),
+      ),
+      local,
+      fc.oneof(host, fc.constantFrom('ours.example', 'a.b', 'A.example')),
+    )
+    let mailboxes = 0
+    fc.assert(
+      fc.property(value, ([shown, user, at]) => {
+        const simple = `${shown}<${user}@${at}>`
+        const found = fromAddresses([simple])
+        mailboxes += found.length
+        assert.deepEqual(found, fromAddresses([` ${simple}`]))
+      }),
+      { numRuns: 3000 },
+    )
+    assert.ok(mailboxes > 1000)
+  })
+
   const plain: [string, string[]][] = [
     [BOSS, [BOSS]],
     [`Boss <${BOSS}>`, [BOSS]],

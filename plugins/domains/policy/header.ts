@@ -15,9 +15,22 @@ export const valuesOf = (fields: readonly string[], name: string): string[] => {
   return fields.flatMap((text) => field.exec(text)?.[1]?.replace(/\r?\n/g, ' ').trim() || [])
 }
 
+/**
+ * One address, perhaps after a name, of letters and digits that every reader takes for the same: most mail. What it
+ * matches is not looked at any closer.
+ */
+const SIMPLE_FROM = (() => {
+  const name = '"[a-z0-9 .,\'-]*" ?|(?:[a-z0-9]+ )+'
+  const local = '[a-z0-9_+=-]+(?:\\.[a-z0-9_+=-]+)*'
+  const label = '(?!xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?'
+  return new RegExp(`^(?:${name})?<(${local})@(${label}(?:\\.${label})+)>$`, 'i')
+})()
+
 /** The addresses of From: fields. A value that is not plain RFC 5322 gives whatever in it looks like an address, too. */
 export function fromAddresses(values: readonly string[]): Mailbox[] {
   return values.flatMap((value) => {
+    const [, user, host] = SIMPLE_FROM.exec(value) ?? []
+    if (user !== undefined && host !== undefined) return [{ user, host: host.toLowerCase() }]
     const parsed = parsedFrom(value)
     const isPlain = parsed.length > 0 && !INVISIBLE.test(value) && !hidesAt(value)
     return isPlain ? parsed : [...parsed, ...roughly(value)]
