@@ -2,7 +2,7 @@
 
 import { plain } from '../../../core/haraka/address'
 import { partyOf } from '../../../core/haraka/party-of'
-import { mayRelay } from '../../../core/haraka/relaying'
+import { classificationOf, mayRelay } from '../../../core/haraka/relaying'
 import type { Connection, HarakaAddress } from '../../../core/haraka/types'
 import type { Setting } from '../../../core/ini/reload'
 import type { NextHopClient } from '../../../core/next-hop/client'
@@ -34,8 +34,8 @@ export const runtime = {} as Runtime
  */
 export function judge(connection: Connection, given: HarakaAddress): RecipientVerdict {
   const recipient = plain(given)
-  const party = partyOf(connection)
-  const { classification, mayRelay } = party
+  const classification = classificationOf(connection)
+  const relays = mayRelay(connection)
   const { value, generation } = runtime.domains
   const judged = connection.transaction && stateOf(connection.transaction).judged
   const path = `${recipient.original} ${recipient.user}@${recipient.host}`
@@ -43,12 +43,12 @@ export function judge(connection: Connection, given: HarakaAddress): RecipientVe
   if (
     known?.generation === generation &&
     known.classification === classification &&
-    known.mayRelay === mayRelay &&
+    known.mayRelay === relays &&
     known.path === path
   )
     return known.verdict
-  const verdict = judgeRecipient(value, recipient, party)
-  judged?.set(recipient, { generation, classification, mayRelay, path, verdict })
+  const verdict = judgeRecipient(value, recipient, partyOf(connection))
+  judged?.set(recipient, { generation, classification, mayRelay: relays, path, verdict })
   return verdict
 }
 

@@ -74,13 +74,10 @@ export function judgeSender(
 ): Decision | undefined {
   const claims = claimedDomain(config, sender) ? 'the domain of MAIL FROM' : 'nothing'
   const facts = senderFacts(config, config.antiSpoof, claims, party, owns(sender))
+  const answer = decide(SENDER_CHECKS, facts)
+  if (answer === 'accept') return undefined
   const who = `<${sender.user}${sender.host && `@${sender.host}`}>`
-  return decisionOf(
-    decide(SENDER_CHECKS, facts),
-    'sender.forged',
-    who,
-    main(`anti_spoof = ${config.antiSpoof}`),
-  )
+  return decisionOf(answer, 'sender.forged', who, main(`anti_spoof = ${config.antiSpoof}`))
 }
 
 /** The same for all addresses of From:. An SPF pass excuses those in the domain of MAIL FROM only. */
@@ -99,13 +96,10 @@ export function judgeFrom(
   const first = other ?? claimed[0]
   const claims = other ? 'another domain' : first ? 'the domain of MAIL FROM' : 'nothing'
   const facts = senderFacts(config, config.antiSpoofFrom, claims, party, from.every(owns))
+  const answer = decide(SENDER_CHECKS, facts)
+  if (answer === 'accept') return undefined
   const who = `From: ${first?.address.user}@${first?.address.host}`
-  return decisionOf(
-    decide(SENDER_CHECKS, facts),
-    'from.forged',
-    who,
-    main(`anti_spoof_from = ${config.antiSpoofFrom}`),
-  )
+  return decisionOf(answer, 'from.forged', who, main(`anti_spoof_from = ${config.antiSpoofFrom}`))
 }
 
 /** The domain of ours that an address is in; a bare <postmaster> is in the first one. */
@@ -115,12 +109,15 @@ function claimedDomain(config: DomainsConfig, { user, host }: Mailbox): Domain |
   return name === undefined ? undefined : config.domains.find(name)
 }
 
-function decisionOf(answer: SenderAnswer, outcome: string, who: string, rule: Rule): Decision | undefined {
+function decisionOf(
+  answer: Exclude<SenderAnswer, 'accept'>,
+  outcome: string,
+  who: string,
+  rule: Rule,
+): Decision {
   const shown = clean(who, 200)
   const text = `${shown} is ours, and you are not: log in, or send from a host in its SPF record`
   switch (answer) {
-    case 'accept':
-      return undefined
     case 'tag':
       return { outcome: `${outcome}-tagged`, code: 250, status: '2.0.0', text, rule }
     case 'refuse':
