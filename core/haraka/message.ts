@@ -116,17 +116,29 @@ function pipeExactly(transaction: Transaction, filter: MessageFilter, first: str
       const lines = text.replace(/\r?\n/g, options.line_endings ?? '\r\n')
       return stuffed ? lines.replace(/(^|\n)\./g, '$1..') : lines
     }
-    const taken = new Map<string, number>()
     // In one piece: a write for each line would cost more than all the rest.
-    const header = fields.map((field) => {
-      const exact = filter.exact.get(field)
-      if (!exact) return Buffer.from(written(field))
-      const at = taken.get(field) ?? 0
-      taken.set(field, at + 1)
-      const octets = exact[at]?.toString('latin1') ?? Buffer.from(field).toString('latin1')
-      return Buffer.from(written(octets), 'latin1')
-    })
-    destination.write(Buffer.concat(header))
+    const { exact } = filter
+    destination.write(
+      exact.size === 0 ? Buffer.from(fields.map(written).join('')) : withExact(fields, exact, written),
+    )
     return pipe.call(stream, destination, { ...options, skip_headers: true }) as typeof destination
   }
+}
+
+/** The header's octets, those of `exact` in place of the text that core has made of them. */
+function withExact(
+  fields: string[],
+  exact: MessageFilter['exact'],
+  written: (text: string) => string,
+): Buffer {
+  const taken = new Map<string, number>()
+  const pieces = fields.map((field) => {
+    const came = exact.get(field)
+    if (!came) return Buffer.from(written(field))
+    const at = taken.get(field) ?? 0
+    taken.set(field, at + 1)
+    const octets = (came[at] ?? Buffer.from(field)).toString('latin1')
+    return Buffer.from(written(octets), 'latin1')
+  })
+  return Buffer.concat(pieces)
 }

@@ -19,6 +19,10 @@ export class DSN {
 export const replyId = ({ uuid, transaction }: Connection): string =>
   transaction ? uuid.slice(0, 8) + transaction.uuid.slice(uuid.length) : uuid.slice(0, 8)
 
+/** What one line of the log says of a decision. */
+type Line = Pick<DecisionRecord, 'id' | 'outcome' | 'rule' | 'ip' | 'user' | 'from' | 'reply'> &
+  Record<string, string>
+
 let listener: ((decision: DecisionRecord) => void) | undefined
 
 /** Makes `hear` the listener of every decision of this process. There is one listener at a time. */
@@ -43,23 +47,21 @@ export function record(
   // Without `human` Haraka would write out all results of the transaction again for each of its recipients.
   if (!decision.again) results.add(plugin, { [accepted ? 'pass' : 'fail']: said, human: said })
   const from = transaction?.mail_from && plain(transaction.mail_from).address
-  const line = {
+  const line: Line = {
     id: replyId(connection),
     outcome: decision.outcome,
     rule,
     ip: connection.remote.ip,
-    ...(connection.notes.auth_user && { user: clean(connection.notes.auth_user) }),
-    ...(transaction && { from: clean(from || '<>') }),
-    ...Object.fromEntries(Object.entries(about).map(([name, value]) => [name, clean(value)])),
-    ...(decision.detail && { detail: clean(decision.detail) }),
-    ...(!accepted && { reply: clean(`${decision.code} ${decision.status} ${decision.text}`) }),
   }
+  const user = connection.notes.auth_user
+  if (user) line.user = clean(user)
+  if (transaction) line.from = clean(from || '<>')
+  for (const name of Object.keys(about)) line[name] = clean(about[name] ?? '')
+  if (decision.detail) line['detail'] = clean(decision.detail)
+  if (!accepted) line.reply = clean(`${decision.code} ${decision.status} ${decision.text}`)
   const left = decision.again ? leftOut() : 0
   if (left !== undefined)
-    connection[noted ? 'lognotice' : 'loginfo'](plugin, 'decision', {
-      ...line,
-      ...(left && { left_out: left }),
-    })
+    connection[noted ? 'lognotice' : 'loginfo'](plugin, 'decision', left ? { ...line, left_out: left } : line)
   const spoken = { time: Date.now(), plugin: plugin.name, accepted: !noted, ...line }
   listener?.(spoken)
   return spoken
@@ -135,19 +137,21 @@ export function answer(
  * Wraps a hook so that an exception or a rejected promise becomes 451 4.3.0. Haraka takes a hook that throws as one
  * that let pass, and a rejection that nobody catches ends the process.
  */
-export function guarded<A extends unknown[]>(
-  handler: (this: Plugin, next: Next, connection: Connection, ...rest: A) => unknown,
+export function guarded<P = void>(
+  handler: (this: Plugin, next: Next, connection: Connection, params: P) => unknown,
 ) {
-  return function (this: Plugin, next: Next, connection: Connection, ...rest: A): unknown {
-    const failed = (error: unknown) => {
-      connection.logerror(this, 'failed:', error)
-      answer(this, next, connection, ownFailure(this))
-    }
+  return function (this: Plugin, next: Next, connection: Connection, params: P): unknown {
     try {
-      const outcome = handler.call(this, next, connection, ...rest)
-      return outcome instanceof Promise ? outcome.catch(failed) : outcome
+      const outcome = handler.call(this, next, connection, params)
+      if (!(outcome instanceof Promise)) return outcome
+      return outcome.catch((error) => failed(this, next, connection, error))
     } catch (error) {
-      return failed(error)
+      return failed(this, next, connection, error)
     }
   }
+}
+
+function failed(plugin: Plugin, next: Next, connection: Connection, error: unknown): void {
+  connection.logerror(plugin, 'failed:', error)
+  answer(plugin, next, connection, ownFailure(plugin))
 }
