@@ -1,6 +1,6 @@
 // relay-guard/acl: who this client is, by its address and the address that it connected to. See docs/acl.md.
 import { beforeEachCommand } from '../../core/haraka/command'
-import { forgetRefused, rememberRefused } from '../../core/haraka/early-refusal'
+import { forgetRefused, held, rememberRefused } from '../../core/haraka/early-refusal'
 import { classificationOf, mayRelay } from '../../core/haraka/relaying'
 import { answer, guarded, record } from '../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../core/haraka/types'
@@ -39,7 +39,7 @@ export function shutdown(): void {
 
 /** At connect, as the client's address is known. */
 export const reject = guarded(function (this, next, connection) {
-  if (!isRejected(this, connection, next)) next()
+  if (!isRejected(this, connection, held(next))) next()
 })
 
 /** Refuses a client in [reject], and ends its connection. */
