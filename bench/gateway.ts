@@ -12,6 +12,8 @@ const run = promisify(execFile)
 
 const AT_ONCE = 20
 const BATCH = 600
+/** Before anything is measured: the code of two Node.js workers is compiled after some thousand sessions only. */
+const WARM_UP_ROUNDS = 4
 const ADDRESSES = 2000
 
 const LOADS = ['smtp-source', `${ADDRESSES} addresses`] as const
@@ -97,7 +99,9 @@ export async function compareGateways(loader: Loader, rounds: number): Promise<S
 }
 
 async function measure(systems: System[], gateway: Gateway, rounds: number): Promise<Section> {
-  for (const system of systems) await gateway.round(unmeasured(system))
+  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
+    for (const system of systems) await gateway.round(unmeasured(system))
+  }
   const all = systems.map(unmeasured)
   for (let round = 0; round < rounds; round++) {
     for (const each of shuffled(all)) await gateway.round(each)
