@@ -46,8 +46,8 @@ else is said a Haraka runs as one process (\`nodes=0\`). CPU is what \`/proc\` s
 /** All that this package lost, from the figures of this run. */
 const losses = (worse: string[]): string => `## What was worse
 
-Every comparison below that this package lost in at least three of four rounds, as the figures of this run have
-it${worse.length ? ':' : ': none.'} (Differences under 2 %, or 0.05 ms, are none.)
+Every comparison below that this package lost in at least three of four rounds by more than 2 % or 0.05 ms, as the
+figures of this run have it${worse.length ? ':' : ': none.'}
 
 ${worse.map((line) => `- ${line}\n`).join('')}`
 
