@@ -157,7 +157,7 @@ export async function compareFloods(
       for (const measured of shuffled(all)) await flood.round(measured, round)
     }
     const text = [legend(floodSetups), noticedTable(all), refusalTable(all)].join('\n')
-    return { text, worse: findings(all) }
+    return { text, worse: [...findings(all), ...servers.flatMap((server) => server.lostRedis())] }
   } finally {
     await Promise.all(servers.map((server) => server.stop()))
   }

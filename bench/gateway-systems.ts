@@ -12,6 +12,8 @@ export interface System {
   port: number
   /** CPU that all its processes (without Redis) have used so far, ms. */
   cpu(): number
+  /** Why its figures are no good, if they are not. */
+  lostRedis(): string[]
   stop(): Promise<void>
 }
 
@@ -51,6 +53,7 @@ async function startPostfix(sink: number): Promise<System> {
       'relay_domains and relay_transport, its limits of connections, connection rate, messages and recipients a client (anvil) on, all out of reach; no DNS, no TLS, no milter, log to a file; as it comes (100 processes, connection cache) but `in_flow_delay = 0`, which lets it take mail faster than it delivers',
     port: server.port,
     cpu: () => cpuOf(server.pid()),
+    lostRedis: () => [],
     stop: () => server.remove(),
   }
 }
@@ -62,6 +65,7 @@ async function startHaraka(setup: (typeof gatewaySetups)[number], sink: number):
     about: setup.about,
     port: server.haraka.port,
     cpu: () => cpuOf(server.haraka.pid),
+    lostRedis: () => server.lostRedis(),
     stop: () => server.stop(),
   }
 }

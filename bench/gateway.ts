@@ -107,7 +107,8 @@ async function measure(systems: System[], gateway: Gateway, rounds: number): Pro
     for (const each of shuffled(all)) await gateway.round(each)
   }
   const text = [legend(systems), ...LOADS.map((load) => figuresTable(all, load))].join('\n')
-  return { text, worse: LOADS.flatMap((load) => findings(all, load)) }
+  const lost = LOADS.flatMap((load) => findings(all, load))
+  return { text, worse: [...lost, ...systems.flatMap((system) => system.lostRedis())] }
 }
 
 const [POSTFIX, STOCK] = [0, 1]

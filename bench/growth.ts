@@ -28,7 +28,7 @@ export async function compareGrowth(
       for (const cost of shuffled(all)) await throughput(cost, loader)
     }
     const text = [`### ${group.title}\n`, legend(group.setups), growthTable(all)].join('\n')
-    return { text, worse: findings(group, all) }
+    return { text, worse: [...findings(group, all), ...servers.flatMap((server) => server.lostRedis())] }
   } finally {
     await Promise.all(servers.map((server) => server.stop()))
   }

@@ -51,6 +51,13 @@ export class Server {
     }
   }
 
+  /** A line where Redis did not answer in time, so that the counters went on in memory: its figures are of both. */
+  lostRedis(): string[] {
+    const times = this.haraka.output().match(/redis: down/g)?.length ?? 0
+    if (!this.redis || times === 0) return []
+    return [`**${this.setup.name}** lost its Redis (${times} ×): the machine was too busy for a fair run`]
+  }
+
   async stop(): Promise<void> {
     await this.haraka.stop()
     await this.redis?.stop()

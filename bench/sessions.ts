@@ -58,7 +58,7 @@ async function measure(group: Group, all: Measured[], loader: Loader, lengths: L
   }
   const tables = [throughputTable(all), latencyTable(all), phaseTable(all)]
   const text = [`### ${group.title}\n`, legend(group.setups), ...tables].join('\n')
-  return { text, worse: findings(all) }
+  return { text, worse: [...findings(all), ...all.flatMap(({ server }) => server.lostRedis())] }
 }
 
 /** Runs one group and returns its tables. All its set-ups are up all the time. */
