@@ -1,56 +1,34 @@
 // A flood beside a legitimate client: what the client notices, and what one refused connection costs.
-import {
-  latency,
-  latencyCompared,
-  legend,
-  median,
-  PART_NAMES,
-  ratios,
-  show,
-  shuffled,
-  spread,
-  table,
-} from './figures'
-import { type Section, worse } from './findings'
+import { legend, shuffled } from './figures'
+import type { Section } from './findings'
 import { FLOOD_ADDRESSES, FLOOD_NETWORK, floodSetups } from './flood-setups'
+import {
+  afterTries,
+  type CostOf,
+  costs,
+  findings,
+  kinds,
+  MANY_AT_ONCE,
+  type Measured,
+  manyAtOnce,
+  type Noticed,
+  noticedTable,
+  refusalTable,
+  TRIES,
+} from './flood-tables'
 import type { Clients, Report } from './load'
 import { type Loader, startAll } from './measure'
 import type { Server } from './server'
 
 const LEGITIMATE = { network: '127.22', addresses: 2000, perSecond: 50 }
 const AT_ONCE = 50
+/** As many as are held for a moment, so that many tries are made soon. */
+const IN_A_HURRY = 400
 /** More than the limit of 20 a minute. */
 const OVER_LIMIT = 30
-const REFUSED = 300
-const TRIES = 5000
-
-const kinds = ['alone', 'one address', `${FLOOD_ADDRESSES} addresses`] as const
-type Kind = (typeof kinds)[number]
-
-const afterTries = `address after ${TRIES} tries` as const
-const costs = ['fresh address', afterTries, `${FLOOD_ADDRESSES} addresses`] as const
-type CostOf = (typeof costs)[number]
-
-/** What the legitimate client saw, by round. */
-interface Noticed {
-  sessions: number[][]
-  greetings: number[][]
-  floodPerSecond: number[]
-  lost: number
-}
-
-/** Of one refused connection: a number a round, and its Redis commands, which are counted once. */
-interface Refusal {
-  cpu: number[]
-  greeting: number[]
-  commands: number | undefined
-}
-
-interface Measured {
-  server: Server
-  noticed: Record<Kind, Noticed>
-  refusals: Record<CostOf, Refusal>
-}
+const REFUSED = 240
+/** Of one address: fewer than the limit of 10 at once, so that it is the rate that refuses. */
+const FEW_AT_ONCE = 8
 
 /** One entry for each name. */
 const each = <K extends string, V>(names: readonly K[], make: () => V): Record<K, V> =>
@@ -67,18 +45,18 @@ class Flood {
     private readonly seconds: number,
   ) {}
 
-  /** So many connections from these addresses, one after the other or so many at once. */
-  private connect(server: Server, from: Clients, sessions: number, atOnce = 1): Promise<Report> {
+  /** So many connections from these addresses. */
+  private connect(server: Server, from: Clients, sessions: number, atOnce = AT_ONCE): Promise<Report> {
     return this.flooder.ask({ ...from, port: server.haraka.port, atOnce, sessions })
   }
 
-  private flood(server: Server, from: Clients): Promise<Report> {
-    return this.flooder.ask({ ...from, port: server.haraka.port, atOnce: AT_ONCE, seconds: this.seconds })
+  private flood(server: Server, from: Clients, atOnce = AT_ONCE): Promise<Report> {
+    return this.flooder.ask({ ...from, port: server.haraka.port, atOnce, seconds: this.seconds })
   }
 
   /** The legitimate client by itself, or with a flood from these addresses. */
-  async beside(server: Server, noticed: Noticed, from?: Clients): Promise<void> {
-    const flood = from && this.flood(server, from)
+  async beside(server: Server, noticed: Noticed, from?: Clients, atOnce?: number): Promise<void> {
+    const flood = from && this.flood(server, from, atOnce)
     const load = { ...LEGITIMATE, port: server.haraka.port, seconds: this.seconds }
     const report = await this.legitimate.ask(load)
     noticed.sessions.push(report.times.session)
@@ -92,7 +70,8 @@ class Flood {
   /** What a refused connection costs when nothing else goes on; nothing where it is not refused. */
   async cost({ server, refusals }: Measured, name: CostOf, from: Clients): Promise<void> {
     const refusal = refusals[name]
-    const { result, used } = await server.measure(() => this.connect(server, from, REFUSED))
+    const atOnce = from.addresses === 1 ? FEW_AT_ONCE : AT_ONCE
+    const { result, used } = await server.measure(() => this.connect(server, from, REFUSED, atOnce))
     if (result.refused < REFUSED) return
     refusal.cpu.push(used.cpu / REFUSED)
     refusal.greeting.push(...result.times.greeting)
@@ -111,13 +90,13 @@ class Flood {
   /** Each of the many addresses uses up what it may do, and is refused once. */
   async useUp(server: Server): Promise<void> {
     const times = server.setup.redis ? 2 : 1
-    for (let left = times; left > 0; left--) await this.connect(server, many, FLOOD_ADDRESSES, AT_ONCE)
+    for (let left = times; left > 0; left--) await this.connect(server, many, FLOOD_ADDRESSES, IN_A_HURRY)
   }
 
   /** Once a run, for so many tries take a while. */
   async costAfterTries(measured: Measured): Promise<void> {
     const stubborn = one(0, '127.68')
-    await this.connect(measured.server, stubborn, TRIES, AT_ONCE)
+    await this.connect(measured.server, stubborn, TRIES, IN_A_HURRY)
     await this.cost(measured, afterTries, stubborn)
   }
 
@@ -126,9 +105,10 @@ class Flood {
     await this.beside(server, noticed.alone)
     await this.beside(server, noticed['one address'], one(round))
     await this.beside(server, noticed[`${FLOOD_ADDRESSES} addresses`], many)
+    await this.beside(server, noticed[manyAtOnce], many, MANY_AT_ONCE)
     if (!server.setup.redis) return
     const fresh = one(round, '127.67')
-    await this.connect(server, fresh, OVER_LIMIT)
+    await this.connect(server, fresh, OVER_LIMIT, 1)
     await this.cost(measured, 'fresh address', fresh)
     await this.cost(measured, `${FLOOD_ADDRESSES} addresses`, many)
     if (round === 0) await this.costAfterTries(measured)
@@ -161,83 +141,4 @@ export async function compareFloods(
   } finally {
     await Promise.all(servers.map((server) => server.stop()))
   }
-}
-
-/** The legitimate sessions' p50, p95 and p99, each as a ratio to those of the other set-up in the same round. */
-const sessionRatios = (measured: Measured, other: Measured, kind: Kind): number[][] =>
-  latencyCompared(ratios, measured.noticed[kind].sessions, other.noticed[kind].sessions)
-
-function noticedTable(all: Measured[]): string {
-  const without = all[0]
-  const rows = all.flatMap((measured) =>
-    kinds.map((kind) => {
-      const { sessions, greetings, floodPerSecond, lost } = measured.noticed[kind]
-      const against =
-        without && without !== measured ? sessionRatios(measured, without, kind).map(spread) : ['-', '-', '-']
-      return [
-        measured.server.setup.name,
-        kind,
-        latency(sessions.flat()),
-        ...against,
-        latency(greetings.flat()),
-        show(median(floodPerSecond)),
-        String(lost),
-      ]
-    }),
-  )
-  return table(
-    [
-      'set-up',
-      'flood from',
-      `legitimate session, ms ${PART_NAMES.join(' / ')}`,
-      ...PART_NAMES.map((part) => `${part} × no limiter`),
-      `its greeting, ms ${PART_NAMES.join(' / ')}`,
-      'flood, connections/s',
-      'legitimate sessions lost',
-    ],
-    rows,
-  )
-}
-
-function refusalTable(all: Measured[]): string {
-  const limited = all.filter(({ server }) => server.setup.redis)
-  const stock = limited[0]
-  const rows = limited.flatMap((measured) =>
-    costs.map((cost) => {
-      const { cpu, commands, greeting } = measured.refusals[cost]
-      return [
-        measured.server.setup.name,
-        cost,
-        show(median(cpu)),
-        stock && stock !== measured ? spread(ratios(cpu, stock.refusals[cost].cpu)) : '-',
-        show(commands ?? Number.NaN),
-        show(median(greeting)),
-      ]
-    }),
-  )
-  return table(
-    ['set-up', 'refused connection from', 'CPU ms', '× stock', 'Redis commands', '421 after, ms p50'],
-    rows,
-  )
-}
-
-function findings(all: Measured[]): string[] {
-  const ours = all.at(-1)
-  if (!ours) return []
-  return all.slice(0, -1).flatMap((other) => [
-    ...kinds.flatMap((kind) =>
-      worse(`Limits, ${kind === 'alone' ? 'no flood' : `flood from ${kind}`}`, other.server.setup.name, [
-        ...sessionRatios(ours, other, kind).map((ratios, at) => ({
-          name: `a legitimate session's ${PART_NAMES[at]}`,
-          ratios,
-          better: 'lower' as const,
-        })),
-      ]),
-    ),
-    ...costs.flatMap((cost) =>
-      worse(`Limits, a refused connection from ${cost}`, other.server.setup.name, [
-        { name: 'CPU', ratios: ratios(ours.refusals[cost].cpu, other.refusals[cost].cpu), better: 'lower' },
-      ]),
-    ),
-  ])
 }

@@ -91,7 +91,7 @@ export const parts: Part[] = [
   {
     name: 'flood',
     title: 'Under flood',
-    about: `50 connections at once, as fast as they go, beside a legitimate client with 50 sessions a second from 2,000 addresses and a process of its own. The ${FLOOD_ADDRESSES.toLocaleString('en')} addresses have used up what they may do, and have been refused once, before anything is measured. The cost of one refused connection is measured with nothing else going on: of an address that is just over its limit, of one that has tried 5,000 times within the minute, and of the 5,000; its Redis commands, all kinds, over a flood of ${seconds} s.`,
+    about: `50 connections at once, as fast as they go, beside a legitimate client with 50 sessions a second from 2,000 addresses and a process of its own. The ${FLOOD_ADDRESSES.toLocaleString('en')} addresses have used up what they may do, and have been refused once, before anything is measured. A refusal from memory is held for 0.2 s, which slows down those who wait for it, up to 500 at once; so the 5,000 come in a second flood with 600 at once. The cost of one refused connection is measured with nothing else going on, 8 at once of one address, 50 of many: of an address that is just over its limit, of one that has tried 5,000 times within the minute, and of the 5,000; its Redis commands, all kinds, over a flood of ${seconds} s.`,
     measure: () =>
       withLoader((legitimate) =>
         withLoader((flooder) => compareFloods(legitimate, flooder, Math.ceil(rounds / 3), seconds)),
