@@ -26,7 +26,7 @@ const AT_ONCE = 50
 const IN_A_HURRY = 400
 /** More than the limit of 20 a minute. */
 const OVER_LIMIT = 30
-const REFUSED = 240
+const REFUSED = 160
 /** Of one address: fewer than the limit of 10 at once, so that it is the rate that refuses. */
 const FEW_AT_ONCE = 8
 

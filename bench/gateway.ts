@@ -13,7 +13,7 @@ const run = promisify(execFile)
 const AT_ONCE = 20
 const BATCH = 600
 /** Before anything is measured: the code of two Node.js workers is compiled after some thousand sessions only. */
-const WARM_UP_ROUNDS = 4
+const WARM_UP_ROUNDS = 3
 const ADDRESSES = 2000
 
 const LOADS = ['smtp-source', `${ADDRESSES} addresses`] as const

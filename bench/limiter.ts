@@ -12,7 +12,7 @@ import { median, ratios, show, spread, table } from './figures'
 import { type Section, worse } from './findings'
 
 /** How long a system is asked in one turn. */
-const TURN_MS = 400
+const TURN_MS = 250
 const SUBJECTS = 20_000
 const limit = parseRate('1000000/1h')
 

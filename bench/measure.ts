@@ -7,9 +7,9 @@ import type { Setup } from './setup'
 export type Loader = Child<Load, Report>
 
 const AT_ONCE = 20
-const BATCH = 600
+const BATCH = 500
 /** Sessions of each worker before anything is measured: after so many Node.js has compiled what is used often. */
-const WARM_UP = 2500
+const WARM_UP = 2000
 
 /** The steady load under which Redis commands are counted. */
 export const STEADY = { perSecond: 100, seconds: 3 }
