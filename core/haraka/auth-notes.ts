@@ -22,7 +22,7 @@ const NOTES = [
 export function endAuthDialogue(connection: Connection): void {
   const { notes } = connection
   notes.authenticating = false
-  for (const name of NOTES) delete notes[name]
+  for (const name of NOTES) if (name in notes) delete notes[name]
   mechanisms.delete(connection)
 }
 

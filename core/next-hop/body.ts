@@ -48,7 +48,8 @@ export class Body extends Writable {
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void) {
-    const parts = chunks.flatMap(({ chunk }) => this.#stuff(chunk))
+    // Core gives each line by itself.
+    const parts = this.#stuff(Buffer.concat(chunks.map(({ chunk }) => chunk)))
     const length = parts.reduce((sum, part) => sum + part.length, 0)
     // The end has come, too: the final dot need not be a packet of its own.
     if (this.#ended && length <= ONE_PIECE) parts.push(this.#finalDot())

@@ -2,7 +2,8 @@
 
 import { plain } from '../../core/haraka/address'
 import { endAuthDialogue, hideLine } from '../../core/haraka/auth-notes'
-import { partyOf } from '../../core/haraka/party-of'
+import { identityOf, partyOf } from '../../core/haraka/party-of'
+import { userOf } from '../../core/haraka/relaying'
 import { answer, guarded } from '../../core/haraka/reply'
 import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
@@ -47,17 +48,19 @@ export function shutdown(): void {
   shutdownPlugin()
 }
 
+const linkOf = ({ tls, remote }: Connection) => ({ tls: tls.enabled, ip: remote.ip })
+
 /** Offers AUTH for [users]. */
 export function offer_users(this: Plugin, next: Next, connection: Connection): void {
   const { value } = runtime.auth
-  if (value.users.size > 0 && isProtected(value, partyOf(connection)))
+  if (value.users.size > 0 && isProtected(value, linkOf(connection)))
     connection.capabilities?.push(`AUTH ${MECHANISMS.join(' ')}`)
   next()
 }
 
 /** Takes AUTH out of the EHLO answer where it would not be taken anyway. */
 export function offer(this: Plugin, next: Next, connection: Connection): void {
-  if (!isProtected(runtime.auth.value, partyOf(connection)))
+  if (!isProtected(runtime.auth.value, linkOf(connection)))
     connection.capabilities = (connection.capabilities ?? []).filter((line) => !/^AUTH\b/i.test(line))
   next()
 }
@@ -103,9 +106,10 @@ function checkOwner(
   connection: Connection,
   given: HarakaAddress | undefined,
 ): void {
+  const login = userOf(connection)
+  const user = login === undefined ? connection.notes.auth_user : identityOf(login)
   const sender = given && plain(given)
   const { value } = runtime.auth
-  const user = partyOf(connection).user ?? connection.notes.auth_user
   if (!user || !sender || ownsSender(value, user, sender, realm())) next()
   else answer(this, next, connection, notYours(value, clean(identity(user, realm()), 64), sender.address))
 }

@@ -38,17 +38,19 @@ export function judge(connection: Connection, given: HarakaAddress): RecipientVe
   const relays = mayRelay(connection)
   const { value, generation } = runtime.domains
   const judged = connection.transaction && stateOf(connection.transaction).judged
-  const path = `${recipient.original} ${recipient.user}@${recipient.host}`
   const known = judged?.get(recipient)
   if (
     known?.generation === generation &&
     known.classification === classification &&
     known.mayRelay === relays &&
-    known.path === path
+    known.original === recipient.original &&
+    known.user === recipient.user &&
+    known.host === recipient.host
   )
     return known.verdict
   const verdict = judgeRecipient(value, recipient, partyOf(connection))
-  judged?.set(recipient, { generation, classification, mayRelay: relays, path, verdict })
+  const { original, user, host } = recipient
+  judged?.set(recipient, { generation, classification, mayRelay: relays, original, user, host, verdict })
   return verdict
 }
 

@@ -5,13 +5,11 @@ import type { MessageOctets } from '../policy/octets'
 import type { RecipientVerdict } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
 
-/** The decision about a recipient, and all that it was made from. */
-export interface Judged {
+/** The decision about a recipient, and all that it was made from: another plugin may write into an address. */
+export interface Judged extends Pick<Address, 'original' | 'user' | 'host'> {
   generation: number
   classification: object
   mayRelay: boolean
-  /** Another plugin may write into an address. */
-  path: string
   verdict: RecipientVerdict
 }
 
