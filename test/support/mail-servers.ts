@@ -64,7 +64,11 @@ function server(folder: string, port: number, log: string, run: () => ChildProce
       // It is gone.
     }
   }
-  process.on('exit', () => kill('SIGKILL'))
+  // Before the listeners of other servers, which may throw: no process of it may outlive this one.
+  process.prependListener('exit', () => {
+    kill('SIGKILL')
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  })
   const stop = async () => {
     kill('SIGTERM')
     const forced = setTimeout(() => kill('SIGKILL'), 3_000)
