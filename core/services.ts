@@ -2,6 +2,7 @@
 // loads starts them, the last that shuts down closes them.
 import cluster from 'node:cluster'
 import { Server, type Socket } from 'node:net'
+import { forgetRefused } from './haraka/early-refusal'
 import { onDecision } from './haraka/reply'
 import type { Plugin } from './haraka/types'
 import { hasWorkers } from './ini/host'
@@ -42,7 +43,7 @@ function start(plugin: Plugin, redis: Setting<RedisConfig>): void {
   const settings = redis.value
   const log = (line: string) => plugin.lognotice(line)
   const version = packageVersion()
-  const limiter = new Limiter({ settings, log })
+  const limiter = new Limiter({ settings, log, onForget: forgetRefused })
   const journal = new Journal({
     settings,
     stream: () => redis.value.log,

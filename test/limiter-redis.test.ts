@@ -45,9 +45,11 @@ test('a counter can be read with redis-cli, and has a TTL', async () => {
   assert.deepEqual(await client.hgetall(key), {
     '1m.used': '2',
     '1m.limit': '2',
+    '1m.leased': '0',
     '1m.parts': `${START / 6000}:2:2`,
     '1h.used': '2',
     '1h.limit': '9',
+    '1h.leased': '0',
     '1h.parts': `${START / 360_000}:2:2`,
     refused: '1',
     last: `${START}`,

@@ -1,15 +1,21 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
 import type { Redis } from 'ioredis'
+import type { Charge } from '../core/limiter/contract'
 import { Leases } from '../core/limiter/leases'
 import { MemoryStore } from '../core/limiter/memory-store'
+import { parseRate, unlimited } from '../core/limiter/rate'
 import { RedisStore } from '../core/limiter/redis-store'
 import { Refusals } from '../core/limiter/refusals'
 import { resultOf } from '../core/limiter/result'
+import { Returns } from '../core/limiter/returns'
 import { closeRedis, openRedis } from '../core/redis/connection'
 import { fire, makeLimiter, untilRedis, type Watched } from './support/limiter'
 import { charge, lease, START, step } from './support/limiter-contract'
 import { RedisServer, until } from './support/redis'
+
+const BYTES = parseRate('5G/1h')
+const NETWORK = parseRate('1200/1m')
 
 let server: RedisServer
 let admin: Redis
@@ -45,41 +51,47 @@ async function record(body: () => Promise<void>): Promise<string[]> {
   return sent.filter((name) => name !== 'echo' && name !== 'keys')
 }
 
-test('a whole session sends at most five commands to Redis', async () => {
-  const { limiter } = watched
-  const limit = '99/1m, 999/1h'
-  const by = (scope: string, what: string, more = {}) =>
-    charge(limit, { scope, what, subject: `${scope} x`, ...more })
-  const session = async (id: string) => {
-    const network = { scope: 'network', subject: '203.0.113.0/24' }
-    const leases = [lease('', 20, { id }), lease('', 99, { id, ...network })]
-    await limiter.check(
-      [charge(limit, { what: 'connections' }), charge(limit, { what: 'connections', ...network })],
-      leases,
-    )
-    await limiter.check([
-      by('ip', 'messages'),
-      by('sender', 'messages'),
-      by('ip', 'bytes', { checkOnly: true, cost: 99 }),
-    ])
-    const recipients = ['ip', 'sender', 'recipient'].map((scope) => by(scope, 'recipients'))
-    assert.equal((await limiter.check(recipients)).allowed, true)
-    await limiter.charge([by('ip', 'bytes', { cost: 50 })])
-    limiter.release(id)
+const session = async ({ limiter }: Watched, ip: string, isKnown = true) => {
+  const network = { scope: 'network', subject: '203.0.113.0/24' }
+  const of = (what: string, cost = 1, more: Partial<Charge> = {}) =>
+    charge('99/1m, 999999999/1h', { what, subject: ip, cost, advance: 64 * cost, ...more })
+  const nobody = charge('9/1m', { scope: 'recipient', subject: 'anna@ours.test' })
+  const blockOf = { ...nobody, limit: unlimited }
+  const bytes = (cost: number) => of('bytes', cost, { limit: BYTES })
+  const id = `host/1/${ip}`
+  const leases = [lease('', 50, { id, subject: ip }), lease('', 200, { id, ...network })]
+  const connections = [of('connections'), of('connections', 1, { ...network, limit: NETWORK })]
+  const next = () => [of('messages'), of('recipients', 2), bytes(65_536)]
+  assert.equal((await limiter.check(connections, leases, next)).allowed, true)
+  assert.equal((await limiter.check([of('messages'), bytes(999)])).allowed, true)
+  const recipients = [of('recipients'), isKnown ? blockOf : nobody]
+  assert.equal((await limiter.check(recipients)).allowed, true)
+  assert.equal((await limiter.check([bytes(1000)])).allowed, true)
+  limiter.release(id)
+}
+
+test('a whole session sends one command to Redis, and one a second takes back what is left', async () => {
+  await until(() => watched.limiter.remembersFor === Number.POSITIVE_INFINITY)
+  const isBack = async () => {
+    const keys = await admin.keys('*{ip:*')
+    const held = await Promise.all(keys.map((key) => admin.hget(key, '1m.leased').catch(() => '1')))
+    return held.every((leased) => Number(leased) === 0)
   }
-  const released = () => until(async () => (await admin.keys('*concurrent*')).length === 0)
-  await session('first')
-  await released()
-  const commands = await record(async () => {
-    await session('second')
-    await released()
-  })
-  assert.deepEqual(commands, ['evalsha', 'evalsha', 'evalsha', 'evalsha', 'evalsha'])
-  const many = await record(async () => {
-    await Promise.all(Array.from({ length: 20 }, (_, i) => session(`${i}`)))
-    await released()
-  })
-  assert.ok(many.length <= 4.3 * 20, `leases are given back in batches: ${many.length}`)
+  const sessions = async (count: number, isKnown: boolean) => {
+    const commands = await record(async () => {
+      for (let i = 0; i < count; i++) await session(watched, `203.0.113.${isKnown ? i : 100 + i}`, isKnown)
+      await until(isBack)
+    })
+    return commands.filter((name) => name === 'evalsha' || name === 'eval').length
+  }
+  await session(watched, '203.0.113.99')
+  await until(isBack)
+  const alone = await sessions(20, true)
+  assert.ok(alone >= 20 && alone <= 26, `${alone} commands for 20 sessions`)
+  const limited = await sessions(20, false)
+  assert.ok(limited >= 40 && limited <= 46, `${limited} commands for 20 sessions to a limited recipient`)
+  const left = async (what: string) => admin.hget(`relay-guard:rate:{ip:203.0.113.7}:${what}`, '1m.used')
+  assert.deepEqual([await left('messages'), await left('recipients')], ['1', '1'])
 })
 
 test('one message to 8,200 domains is many small commands, refused and given back in all or none', async () => {
@@ -139,14 +151,14 @@ test('what is remembered refuses this cost and more, and this limit, only', asyn
   assert.equal((await bytes(101)).refusals[0]?.retryAfter, Number.POSITIVE_INFINITY)
 })
 
-test('the store is asked again when the subject may come back, or after 5 s', async () => {
+test('the store is asked again when the subject may come back, or after the longest time given', async () => {
   let now = 1000
   const refusals = new Refusals(() => now)
   const store = new MemoryStore()
   const refuse = async (limit: string) => {
     const asked = step([charge(limit, { what: limit })])
     await store.step(asked, START)
-    refusals.remember(resultOf(asked, await store.step(asked, START)).refusals)
+    refusals.remember(resultOf(asked, await store.step(asked, START)).refusals, 5000)
     return asked
   }
   const [second, hour] = [await refuse('1/1s'), await refuse('1/1h')]
@@ -160,10 +172,9 @@ test('the store is asked again when the subject may come back, or after 5 s', as
   assert.deepEqual(refusals.find(hour), [])
 })
 
-test('unblock and reset hold at once here, and within 5 s in another process', async () => {
-  let now = 0
+test('unblock and reset hold at once here, and in another process as soon as it hears of them', async () => {
   const settings = { ...server.settings, timeout: 2001, prefix: 'relay-guard:' }
-  const other = makeLimiter(settings, 'host/2', () => now)
+  const other = makeLimiter(settings, 'host/2')
   await untilRedis(other)
   const asked = charge('1/1h')
   await watched.limiter.block(asked, 60_000, 'test', 'admin')
@@ -174,11 +185,10 @@ test('unblock and reset hold at once here, and within 5 s in another process', a
   }
   await watched.limiter.unblock(asked)
   assert.equal((await watched.limiter.check([asked])).allowed, true)
+  await until(async () => (await other.limiter.check([asked])).refusals[0]?.kind === 'rate')
+  await until(async () => (await other.limiter.check([asked])).source === 'remembered')
   await watched.limiter.reset(asked)
-  now = 4999
-  assert.equal((await other.limiter.check([asked])).source, 'remembered')
-  now = 5000
-  assert.equal((await other.limiter.check([asked])).allowed, true)
+  await until(async () => (await other.limiter.check([asked])).allowed)
   await other.limiter.close()
 })
 
@@ -217,7 +227,8 @@ test('the heartbeat brings back leases that FLUSHALL took, and a killed process 
   const client = openRedis(server.settings)
   await until(() => client.status === 'ready')
   const store = new RedisStore(client, { prefix: 'beat:', timeout: 1000 })
-  const leases = new Leases(store, 100)
+  const returns = new Returns(({ leases }) => store.release(leases))
+  const leases = new Leases(store, { returns, mayKeep: () => false, beat: 100 })
   const mine = [lease('mine', 1)]
   await leases.take(mine, () => store.step(step([], { leases: mine })))
   await server.run('FLUSHALL')

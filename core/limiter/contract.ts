@@ -21,6 +21,25 @@ export interface Charge extends CounterKey {
   brief?: boolean
   /** Once over, everything of this subject is refused for so long, in ms. */
   block?: number
+  /** A worker may take so much of it in advance at once, and spend it without asking; not given: nothing. */
+  advance?: number
+  /** A check of it need not be of this moment, as long as not more than half is used: it is only counted after the fact. */
+  glance?: boolean
+  /** In a step: so much is wanted in advance. A store may grant less, or nothing, and never refuses because of it. */
+  extra?: number
+  /** In a step: of what was granted to the worker before, so much is used, or in a refund given back. */
+  settled?: number
+  /** In a step, for `settled` and a refund: when that was charged, unix ms of the store's clock. */
+  at?: number
+}
+
+/** What a worker was given in advance. It is charged, and may be used until the current tenth of the window ends. */
+export interface Grant {
+  amount: number
+  /** When it was charged, unix ms of the store's clock. */
+  at: number
+  /** When that tenth ends at the earliest: ms of `performance.now`, a little early rather than late. */
+  until: number
 }
 
 /** A slot among the concurrent connections of a subject. */
@@ -46,14 +65,16 @@ export interface Block extends CounterKey {
 
 /**
  * What one SMTP command touches. `check`: all or nothing. `charge`: counted without refusing. `refund`: given back
- * to the bucket that was charged (`at`). `dry-run`: what a check would answer; nothing is written.
+ * to the bucket that was charged (`at`), leases too. `dry-run`: what a check would answer; nothing is written.
  */
 export interface Step {
   op: 'check' | 'charge' | 'refund' | 'dry-run'
   charges: Charge[]
   leases: Lease[]
-  /** When a refund was charged: `at` of that answer. */
+  /** When a refund was charged: `at` of that answer. A charge may have its own. */
   at?: number
+  /** A check that would be refused asks the workers first for what they hold in advance: see `recalled`. */
+  recall?: boolean
   /** Who charged it, for a refund. */
   source?: Source
   /** Who sets the blocks of this step: HOST/PID. */
@@ -71,6 +92,8 @@ export interface CounterState {
   window: string
   /** ms until this cost would fit; NEVER if it is more than the whole limit; 0 if it fits. */
   retryAfter: number
+  /** What was given in advance, if anything was. */
+  granted?: Grant
 }
 
 /** In place of ms: this cost never fits, as it is more than the whole limit. */
@@ -82,6 +105,8 @@ export type Source = 'redis' | 'memory'
 /** A store's answer, but for `source` equal in both stores. Standings and slots are in the order of the step's charges and leases. */
 export interface Answer {
   allowed: boolean
+  /** Not allowed for now: workers were asked to give back what they hold in advance. Nothing was done. */
+  recalled?: boolean
   /** The store's clock, unix ms. */
   at: number
   states: CounterState[]
@@ -105,11 +130,20 @@ export interface Store {
 /** What a block that a counter sets is called. */
 export const blockReason = (what: string): string => `too many ${what.replaceAll(' ', '-')}`
 
+/** A step with so many charges and leases is looked through faster without an index. */
+const SHORT = 32
+
 /** The subjects of a step, each once, in the order they first appear. */
 export function keysOf({ charges, leases }: Pick<Step, 'charges' | 'leases'>): CounterKey[] {
   const seen = new Map<string, Set<string>>()
   const subjects: CounterKey[] = []
+  const isShort = charges.length + leases.length <= SHORT
   const see = ({ scope, subject }: CounterKey) => {
+    if (isShort) {
+      for (const each of subjects) if (each.subject === subject && each.scope === scope) return
+      subjects.push({ scope, subject })
+      return
+    }
     const before = seen.get(scope)
     if (before?.has(subject)) return
     if (before) before.add(subject)

@@ -95,9 +95,13 @@ export class Failover implements Store {
     const elsewhere = step.source !== undefined && step.source !== this.primary.source
     if (elsewhere) return this.second.step(step, now)
     // What was charged in a store that is away cannot be given back there, and must not be given back here.
-    const instead: Step = step.source ? { ...step, op: 'dry-run' } : step
-    if (this.#down) return this.second.step(instead, now)
-    if (this.#strayed && step.leases.length > 0) await this.#takeAlong()
+    const instead: Step = step.source ? { ...step, charges: [] } : step
+    const takesLeases = step.op !== 'refund' && step.leases.length > 0
+    if (this.#down) {
+      if (!takesLeases) this.#miss(step.leases)
+      return this.second.step(instead, now)
+    }
+    if (this.#strayed && takesLeases) await this.#takeAlong()
     try {
       const answer = await within(this.options.timeout, this.primary.step(step, now))
       this.#tellUp()
@@ -108,7 +112,7 @@ export class Failover implements Store {
       const blame = error instanceof NoAnswer ? 'store' : this.primary.blame(error)
       if (blame === 'store') this.#fail(error)
       if (blame === 'step') this.#fault(error)
-      if (blame !== 'store' && step.leases.length > 0) this.#strayed = true
+      if (blame !== 'store' && takesLeases) this.#strayed = true
       return this.second.step(instead, now)
     }
   }

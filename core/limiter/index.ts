@@ -1,43 +1,40 @@
 // The limiter: one for all plugins of a process, over Redis with memory behind it, or over memory alone.
 import cluster from 'node:cluster'
 import { hostname } from 'node:os'
-import { type Client, closeRedis, openRedis, whenReady } from '../redis/connection'
-import { printPlace, type RedisSettings } from '../redis/endpoint'
+import { whenReady } from '../redis/connection'
+import type { RedisSettings } from '../redis/endpoint'
+import { tagOf } from '../redis/keys'
+import type { Hearer } from '../redis/listener'
 import type { Charge, CounterKey, Lease, Step, Store } from './contract'
-import { Failover, START, within } from './failover'
-import { Leases } from './leases'
+import { Failover, within } from './failover'
+import { InRedis } from './in-redis'
 import { MemoryClient } from './memory-ipc'
 import { MemoryStore } from './memory-store'
-import { RedisStore } from './redis-store'
 import { Refusals } from './refusals'
-import { type CheckResult, EMPTY, resultOf } from './result'
-import { stepInParts } from './split-step'
+import type { CheckResult } from './result'
+import { WorkerCounts } from './worker-counts'
 
 export type { Charge, CounterKey, Lease } from './contract'
 export { serveMemory } from './memory-ipc'
 export { MemoryStore } from './memory-store'
 export type { CheckResult, Refusal } from './result'
 
+/** Where nothing is heard of `unblock` and `reset`, the store is asked again after so many ms. */
+const UNHEARD = 5000
+
 /** What a limiter needs of its process. */
 export interface LimiterOptions {
   settings: RedisSettings
   /** One line a change of state, e.g. `redis: down (…)`. */
   log(line: string): void
+  /** What was refused may be allowed now: to the subject with this tag (`{ip:203.0.113.9}`), or to all. */
+  onForget?(tag?: string): void
   /** In the master of a Haraka with several workers: the store that `serveMemory` serves. */
   memory?: MemoryStore
   /** ms of a monotonic clock, by which refusals are remembered; for tests. */
   clock?: () => number
   /** HOST/PID: the first part of the ids of leases, and who sets blocks. */
   node?: string
-}
-
-/** Redis as the place where this process counts. */
-interface InRedis {
-  connection: Client
-  store: RedisStore
-  failover: Failover
-  /** Ends the listening to the connection. */
-  forget(): void
 }
 
 /** One a process: asks the store in use, holds the leases of open connections, and remembers refusals. */
@@ -47,23 +44,24 @@ export class Limiter {
   #store: Store
   /** What counts where there is no Redis: the memory of this process, or the master's with that behind it. */
   #memory: Store
-  #leases: Leases
+  #counts: WorkerCounts
   #refusals: Refusals
   #redis: InRedis | undefined
   #shared: Failover | undefined
   #client: MemoryClient | undefined
   #timeout: number
   #log: (line: string) => void
-  /** Where each result was charged. */
-  #chargedIn = new WeakMap<CheckResult, Store>()
+  #onForget: (tag?: string) => void
   #left: Promise<void> = Promise.resolve()
 
-  constructor({ settings, log, memory, clock, node = `${hostname()}/${process.pid}` }: LimiterOptions) {
+  constructor(options: LimiterOptions) {
+    const { settings, log, memory, clock, node = `${hostname()}/${process.pid}` } = options
     const { timeout } = settings
-    const held = () => this.#leases.held
+    const held = () => this.#counts.leases.held
     this.node = node
     this.#refusals = new Refusals(clock)
     this.#log = log
+    this.#onForget = options.onForget ?? (() => undefined)
     this.#timeout = timeout
     this.#memory = memory ?? new MemoryStore()
     if (cluster.isWorker) {
@@ -73,32 +71,43 @@ export class Limiter {
     }
     this.#redis = this.#open(settings)
     this.#store = this.#redis?.failover ?? this.#memory
-    this.#leases = new Leases(this.#store)
+    this.#counts = new WorkerCounts(this.#store)
   }
 
-  /** `after`: until this has settled nothing is asked of that Redis. */
   #open(settings: RedisSettings, after?: Promise<unknown>): InRedis | undefined {
     if (!settings.enabled) return undefined
-    const { timeout, prefix } = settings
-    const connection = openRedis(settings)
-    const store = new RedisStore(connection, { prefix, timeout })
-    const failover = new Failover(store, this.#memory, {
-      name: 'redis',
-      where: printPlace(settings),
-      timeout,
+    return new InRedis({
+      settings,
+      memory: this.#memory,
       log: this.#log,
-      held: () => this.#leases.held,
+      held: () => this.#counts.leases.held,
+      hearer: this.#hearer,
+      onClockStep: () => void this.#counts.flush(),
       ...(after && { after }),
     })
-    const check = () => void failover.check()
-    const timer = setTimeout(check, START + 50).unref()
-    connection.on('ready', check).on('close', check)
-    if (connection.status === 'ready') check()
-    const forget = () => {
-      clearTimeout(timer)
-      connection.off('ready', check).off('close', check)
-    }
-    return { connection, store, failover, forget }
+  }
+
+  #hearer: Hearer = {
+    listen: (isListening) => {
+      this.#counts.budgets.listen(isListening)
+      if (isListening) return
+      void this.#counts.flush()
+      this.#refusals.clear()
+      this.#onForget()
+    },
+    changed: (tag) => {
+      this.#counts.budgets.changed(tag)
+      this.#forget(tag)
+    },
+    reset: (tag) => {
+      this.#counts.budgets.reset(tag)
+      if (tag === undefined) this.#refusals.clear()
+      this.#forget(tag)
+    },
+    recalled: (tag) => this.#counts.recalled(tag),
+    knowBlocks: (tags) => this.#counts.budgets.knowBlocks(tags),
+    failed: (reason) =>
+      this.#log(`redis: cannot listen (${reason}): every step asks Redis, nothing is counted in advance`),
   }
 
   /**
@@ -107,7 +116,9 @@ export class Limiter {
    */
   use(settings: RedisSettings): void {
     const before = this.#redis
-    const held = this.#leases.held
+    // Gives back what was taken in advance.
+    before?.stopListening()
+    const held = this.#counts.leases.held
     this.#timeout = settings.timeout
     let isLeft = () => {}
     const left = new Promise<void>((resolve) => {
@@ -116,18 +127,12 @@ export class Limiter {
     this.#redis = this.#open(settings, left)
     if (before && !this.#redis) this.#log('redis: off (redis.ini [redis] enabled = false)')
     this.#store = this.#redis?.failover ?? this.#memory
-    before?.forget()
-    before?.failover.close()
-    const moved = this.#leases.moveTo(this.#store)
+    before?.stop()
+    const moved = this.#counts.moveTo(this.#store)
     this.#left = moved.then(async () => {
-      if (before) await this.#leave(before, [...held, ...this.#leases.held])
+      await before?.close([...held, ...this.#counts.leases.held])
       isLeft()
     })
-  }
-
-  async #leave({ store, connection }: InRedis, leases: Lease[]): Promise<void> {
-    await within(this.#timeout, store.release(leases)).catch(() => {})
-    await closeRedis(connection)
   }
 
   /** Tries Redis, where something else has found a failure: if it is one of the counters, too, it is logged as down. */
@@ -145,11 +150,18 @@ export class Limiter {
     return this.#redis?.failover.up ? 'redis' : 'memory'
   }
 
+  /** So long, in ms, a refusal may be remembered: `onForget` tells if it ends before. */
+  get remembersFor(): number {
+    return this.#counts.budgets.isListening ? Number.POSITIVE_INFINITY : UNHEARD
+  }
+
   /**
    * Checks and charges what one SMTP command touches, all or nothing. Leases are of one connection, and are held
-   * until `release`. Never rejects, and never waits longer than the timeout of each store.
+   * until `release`. `prefetch`: what this session will need next, with the amount as its cost; it is taken in advance
+   * where Redis is asked anyway and there is room. Never rejects, and never waits longer than the timeout of each store
+   * and, near a limit, some tens of ms for what others hold.
    */
-  async check(charges: Charge[], leases: Lease[] = []): Promise<CheckResult> {
+  async check(charges: Charge[], leases: Lease[] = [], prefetch?: () => Charge[]): Promise<CheckResult> {
     const step = this.#step('check', charges, leases)
     const known = this.#refusals.find(step)
     if (known.length) {
@@ -161,56 +173,52 @@ export class Limiter {
         slots: [],
         source: 'remembered',
         charged: [],
-        at: Date.now(),
       }
     }
-    const verdict = await this.#leases.take(leases, () => this.#ask(step))
-    this.#refusals.remember(verdict.refusals)
-    return verdict
+    const result = await this.#counts.check(step, prefetch)
+    if (!result.isStale) this.#refusals.remember(result.refusals, this.remembersFor)
+    return result
   }
 
   /** Counts without refusing: failed logins, refused recipients, bytes at the end of the data. */
   async charge(charges: Charge[]): Promise<CheckResult> {
-    return this.#ask(this.#step('charge', charges))
+    return this.#counts.ask(this.#step('charge', charges))
   }
 
-  /** Gives back what a check charged, or some of it, for instance for a recipient that is then refused. */
-  async refund(result: CheckResult, charges: Charge[] = result.charged): Promise<void> {
-    const { at, source } = result
-    if (!charges.length || source === 'remembered') return
-    const isElsewhere = (this.#chargedIn.get(result) ?? this.#store) !== this.#store
-    // Charged in a Redis that was left since: it cannot be given back there, and must not be given back here.
-    if (isElsewhere && source === 'redis') return
-    await stepInParts(this.#store, { ...this.#step('refund', charges), at, source })
+  /** Gives back what a check charged, for instance for a recipient that is then refused. */
+  async refund(result: CheckResult): Promise<void> {
+    await this.#counts.refund(result, this.#step('refund', []))
   }
 
   /** What a check would answer; nothing is charged or remembered. */
   async dryRun(charges: Charge[], leases: Lease[] = []): Promise<CheckResult> {
-    return this.#ask(this.#step('dry-run', charges, leases))
+    return this.#counts.dryRun(this.#step('dry-run', charges, leases))
   }
 
   /** Gives back the leases of a connection, also those still being taken. */
   release(id: string): void {
-    for (const lease of this.#leases.release(id)) this.#refusals.freed(lease)
+    for (const lease of this.#counts.leases.release(id)) this.#refusals.freed(lease)
   }
 
-  /** Refuses everything of a subject for `ms`. Other processes know within 5 s. */
+  /** Refuses everything of a subject for `ms`. Other processes hear of it, or know within 5 s. */
   async block({ scope, subject }: CounterKey, ms: number, reason: string, by = this.node): Promise<void> {
     const since = Date.now()
-    this.#refusals.forget({ scope, subject })
+    this.#forget(tagOf(scope, subject))
     await this.#store.block({ scope, subject, reason, since, until: since + ms, by })
   }
 
-  /** Ends a block. Other processes know within 5 s. */
+  /** Ends a block. Other processes hear of it, or know within 5 s. */
   async unblock(subject: CounterKey): Promise<void> {
     await this.#store.unblock(subject)
-    this.#refusals.forget(subject)
+    this.#forget(tagOf(subject.scope, subject.subject))
   }
 
-  /** Forgets all that was counted for a subject. Other processes know within 5 s. */
+  /** Forgets all that was counted for a subject. Other processes hear of it, or know within 5 s. */
   async reset(subject: CounterKey): Promise<void> {
     await this.#store.reset(subject)
-    this.#refusals.forget(subject)
+    const tag = tagOf(subject.scope, subject.subject)
+    this.#counts.budgets.reset(tag)
+    this.#forget(tag)
   }
 
   /** For a new configuration: nothing is refused by the old one. */
@@ -220,24 +228,20 @@ export class Limiter {
 
   /** Gives back all leases and the connection. */
   async close(): Promise<void> {
-    await within(this.#timeout, this.#leases.close()).catch(() => {})
-    this.#redis?.forget()
-    this.#redis?.failover.close()
+    await within(this.#timeout, this.#counts.close()).catch(() => {})
+    this.#redis?.stop()
     this.#shared?.close()
     this.#client?.close()
     await this.#left
-    if (this.#redis) await closeRedis(this.#redis.connection)
+    await this.#redis?.close()
   }
 
   #step(op: Step['op'], charges: Charge[], leases: Lease[] = []): Step {
     return { op, charges, leases, by: this.node }
   }
 
-  async #ask(step: Step): Promise<CheckResult> {
-    if (!step.charges.length && !step.leases.length) return EMPTY
-    const store = this.#store
-    const result = resultOf(step, await stepInParts(store, step))
-    this.#chargedIn.set(result, store)
-    return result
+  #forget(tag?: string): void {
+    if (tag !== undefined) this.#refusals.forget(tag)
+    this.#onForget(tag)
   }
 }

@@ -52,10 +52,12 @@ export class MemoryStore implements Store {
     return this.#rates.size
   }
 
+  /** Nothing is granted in advance: who asks here has no long way. */
   async step(step: Step, now = this.clock()): Promise<Answer> {
+    if (step.op === 'refund') await this.release(step.leases)
     const blocks = step.op === 'refund' ? [] : this.#blocksOf(step, now)
     const counters = step.charges.map((charge) => this.#count(step, charge, now))
-    const slots = step.leases.map((lease) => this.#slot(lease, now))
+    const slots = step.op === 'refund' ? [] : step.leases.map((lease) => this.#slot(lease, now))
     const refused = counters.some(({ charge, state }) => state.refused && !charge.shadow)
     const always = step.op === 'charge' || step.op === 'refund'
     const allowed = always || !(blocks.length || refused || slots.some((slot) => slot.refused))
@@ -73,7 +75,7 @@ export class MemoryStore implements Store {
       if (allowed && !probe) this.#write(step, counter, now)
     }
     if (!blocks.length) for (const counter of counters) this.#punish(step, counter, now)
-    if (allowed) for (const lease of step.leases) this.#lease(lease, now)
+    if (allowed && step.op !== 'refund') for (const lease of step.leases) this.#lease(lease, now)
     return answer
   }
 
@@ -112,8 +114,8 @@ export class MemoryStore implements Store {
     })
   }
 
-  #count({ op, at = 0 }: Step, charge: Charge, now: number): Counter {
-    const { scope, subject, what, cost, limit } = charge
+  #count({ op, at: all = 0 }: Step, charge: Charge, now: number): Counter {
+    const { scope, subject, what, cost, limit, at = all } = charge
     const state: CounterState = { refused: false, used: 0, limit: 0, window: '', retryAfter: 0 }
     const counter: Counter = { charge, windows: [], state, decides: undefined }
     const decide = (held: Held, window: Window) => {

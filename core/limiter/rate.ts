@@ -75,6 +75,9 @@ export function parseRate(text: string): Rate {
   return { windows }
 }
 
+/** True where both let the same through. */
+export const isSameRate = (a: Rate, b: Rate): boolean => a === b || printRate(a) === printRate(b)
+
 /** The text form: reading it gives an equal limit. */
 export function printRate({ windows, most }: Rate): string {
   if (most !== undefined) return printCount(most)

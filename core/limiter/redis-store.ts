@@ -15,7 +15,7 @@ import {
 } from './contract'
 import { type Blame, type Primary, START } from './failover'
 import { parseRate } from './rate'
-import { gather, partsOf, undoing } from './split-step'
+import { gather, partsOf } from './split-step'
 import { makeCall, readReply, scripts } from './step-script'
 
 /** Leases in one command of a heartbeat: so many take Redis well under a millisecond. */
@@ -43,7 +43,12 @@ export interface RedisStoreOptions {
   prefix: string
   /** A step that Redis runs later than so many ms after it was sent does nothing: its sender no longer waits. */
   timeout: number
+  /** The clock of Redis was set: tenths of windows end at other times than answers before have said. */
+  onClockStep?(): void
 }
+
+/** Clocks drift: a step of the clock is more than this, ms. */
+const STEP = 5
 
 /** Redis ran the step after its sender had given up, and so did nothing. */
 class TooLate extends Error {}
@@ -65,8 +70,10 @@ async function forget(node: Redis, prefix: string): Promise<void> {
 export class RedisStore implements Primary {
   readonly source = 'redis'
   #names
-  /** The server's clock minus ours, in ms: at most one round trip too much. */
+  /** The server's clock minus `performance.now`, in ms: at most one round trip too much. */
   #ahead: number | undefined
+  /** The least that it can have been at the last answer. */
+  #atLeast = Number.NEGATIVE_INFINITY
   #since = performance.now()
   #answered = false
 
@@ -84,7 +91,7 @@ export class RedisStore implements Primary {
     const answers = await Promise.allSettled(parts.map((part) => this.#send(part.step, now)))
     const { answer, undo, error } = gather(step, parts, answers)
     // What one node charged is given back where another refused or failed.
-    const undone = Promise.allSettled(undo.map((part) => this.#undo(part, now)))
+    const undone = Promise.allSettled(undo.map((back) => this.#send(back, now)))
     if (!answer) throw error
     await undone
     return answer
@@ -98,15 +105,7 @@ export class RedisStore implements Primary {
   }
 
   async release(leases: Lease[]): Promise<void> {
-    await this.#each(leases, (batch) => {
-      const keys = batch.map(({ scope, subject }) => this.#names.concurrent(scope, subject))
-      return run(
-        this.client,
-        scripts.release,
-        keys,
-        batch.map(({ id }) => id),
-      )
-    })
+    await this.#each(leases, (batch) => this.#send({ op: 'refund', charges: [], leases: batch, by: '' }))
   }
 
   async block({ scope, subject, reason, since, until, by }: Block): Promise<void> {
@@ -116,10 +115,13 @@ export class RedisStore implements Primary {
       .hset(key, { reason, since, until, by })
       .pexpire(key, until - since)
     for (const [error] of (await both.exec()) ?? []) if (error) throw error
+    this.#tell(key)
   }
 
   async unblock({ scope, subject }: CounterKey): Promise<void> {
-    await this.client.del(this.#names.block(scope, subject))
+    const key = this.#names.block(scope, subject)
+    await this.client.del(key)
+    this.#tell(key)
   }
 
   /** Looks through all keys, a thousand at a time: for commands of an operator. */
@@ -127,6 +129,12 @@ export class RedisStore implements Primary {
     const prefix = this.#names.rate(scope, subject, '')
     const nodes = this.client.isCluster ? (this.client as Cluster).nodes('master') : [this.client as Redis]
     await Promise.all(nodes.map((node) => forget(node, prefix)))
+    this.#tell(prefix)
+  }
+
+  /** Other processes need not wait until they ask again. Where it fails they do. */
+  #tell(key: string): void {
+    this.client.publish(this.#names.blocks, key).catch(() => {})
   }
 
   /** Rejects while Redis takes no writes. It does not depend on the step that failed. */
@@ -144,15 +152,15 @@ export class RedisStore implements Primary {
   }
 
   async #send(step: Step, now?: number): Promise<Answer> {
-    const sent = Date.now()
+    const sent = performance.now()
     const subjects = keysOf(step)
     const known = now === undefined && this.#ahead !== undefined
-    const deadline = known ? sent + this.#ahead! + this.options.timeout : undefined
+    const deadline = known ? Math.ceil(sent + this.#ahead! + this.options.timeout) : undefined
     const { keys, args } = makeCall(this.#names, step, subjects, now, deadline)
     const reply = await run(this.client, scripts.step, keys, [args])
     this.#answered = true
     if (now === undefined) this.#learn(reply, sent)
-    const answer = readReply(step, subjects, reply)
+    const answer = readReply(step, subjects, reply, sent)
     if (!answer) throw new TooLate('answered too late')
     return answer
   }
@@ -160,12 +168,16 @@ export class RedisStore implements Primary {
   /** On a Cluster the fastest clock counts, so that no node takes a step for late that is not. */
   #learn(reply: unknown, sent: number): void {
     const ahead = Array.isArray(reply) ? Number(reply[0]) - sent : 0
-    this.#ahead = this.client.isCluster ? Math.max(ahead, this.#ahead ?? ahead) : ahead
-  }
-
-  async #undo(part: { step: Step; answer: Answer }, now?: number): Promise<void> {
-    await this.#send(undoing(part), now)
-    await this.release(part.step.leases)
+    const before = this.#ahead ?? ahead
+    if (this.client.isCluster) {
+      this.#ahead = Math.max(ahead, before)
+      return
+    }
+    const atLeast = ahead - (performance.now() - sent)
+    const isStep = ahead < this.#atLeast - STEP || atLeast > before + STEP
+    this.#ahead = ahead
+    this.#atLeast = atLeast
+    if (isStep) this.options.onClockStep?.()
   }
 
   async #each(leases: Lease[], send: (batch: Lease[]) => Promise<unknown>): Promise<void> {

@@ -1,13 +1,12 @@
 // What was refused, remembered in this process: a flood from one subject costs the store nothing.
-import { makeKeys } from '../redis/keys'
-import { type Charge, type CounterKey, keysOf, type Lease, type Step } from './contract'
+import { tagOf } from '../redis/keys'
+import { type Charge, keysOf, type Lease, type Step } from './contract'
 import { Lru } from './lru'
-import { printRate } from './rate'
+import { isSameRate } from './rate'
 import type { Refusal } from './result'
 
-/** The store is asked again after so many ms at the latest: so `unblock` and `reset` reach every worker. */
-const LONGEST = 5000
-const CAPACITY = 10_000
+/** Subjects; the one that was refused first goes first. */
+const CAPACITY = 50_000
 
 interface Remembered {
   refusal: Refusal
@@ -16,28 +15,40 @@ interface Remembered {
   until: number
 }
 
-const keys = makeKeys('')
+/** The refusals of one subject: `block`, `concurrency`, or what is counted. */
+type OfSubject = Map<string, Remembered>
 
-const nameOf = (refusal: Refusal): string => {
-  if (refusal.kind === 'block') return keys.block(refusal.scope, refusal.subject)
-  if (refusal.kind === 'concurrency') return keys.concurrent(refusal.scope, refusal.subject)
-  return keys.rate(refusal.scope, refusal.subject, refusal.charge.what)
+const nameOf = (refusal: Refusal): string =>
+  refusal.kind === 'rate' ? refusal.charge.what : `${refusal.kind} `
+
+const isOver = (refusals: OfSubject, now: number): boolean => {
+  for (const { until } of refusals.values()) if (until > now) return false
+  return true
 }
 
-/** Remembers refusals until the subject may come back, 5 s at most. */
+/** Remembers refusals until the subject may come back. */
 export class Refusals {
-  #lru = new Lru<Remembered>(CAPACITY, ({ until }, now) => until <= now)
+  #lru = new Lru<OfSubject>(CAPACITY, isOver)
 
   constructor(private readonly clock: () => number = () => performance.now()) {}
 
-  /** One that has set a block is not remembered: the store's next answer is that block. */
-  remember(refusals: Refusal[]): void {
+  /**
+   * Remembers them for `longest` ms at most. One that has set a block is not remembered: the store's next answer is that
+   * block.
+   */
+  remember(refusals: Refusal[], longest: number): void {
     const now = this.clock()
     for (const refusal of refusals) {
       if (refusal.kind === 'rate' && (refusal.charge.brief || refusal.charge.block)) continue
-      const { retryAfter } = refusal
-      const until = now + Math.min(retryAfter, LONGEST)
-      this.#lru.set(nameOf(refusal), { refusal, back: now + retryAfter, until }, now)
+      const { scope, subject, retryAfter } = refusal
+      const tag = tagOf(scope, subject)
+      const known = this.#lru.get(tag, now) ?? new Map()
+      known.set(nameOf(refusal), {
+        refusal,
+        back: now + retryAfter,
+        until: now + Math.min(retryAfter, longest),
+      })
+      this.#lru.set(tag, known, now)
     }
   }
 
@@ -45,26 +56,24 @@ export class Refusals {
   find(step: Step): Refusal[] {
     if (!this.#lru.size) return []
     const now = this.clock()
-    const subjects = keysOf(step).map(({ scope, subject }) => keys.block(scope, subject))
-    const slots = step.leases.map(({ scope, subject }) => keys.concurrent(scope, subject))
-    const found = [...subjects, ...slots].flatMap((name) => {
-      const known = this.#lru.get(name, now)
-      return known ? [{ ...known.refusal, retryAfter: known.back - now }] : []
-    })
+    const blocks = keysOf(step).map(({ scope, subject }) => this.#find(tagOf(scope, subject), 'block ', now))
+    const slots = step.leases.map(({ scope, subject }) =>
+      this.#find(tagOf(scope, subject), 'concurrency ', now),
+    )
+    const found = [...blocks, ...slots].flatMap((known) =>
+      known ? [{ ...known.refusal, retryAfter: known.back - now }] : [],
+    )
     return [...found, ...step.charges.flatMap((charge) => this.#findRate(charge, now))]
   }
 
   /** A slot came free here. */
   freed({ scope, subject }: Lease): void {
-    this.#lru.delete(keys.concurrent(scope, subject))
+    this.#lru.get(tagOf(scope, subject), this.clock())?.delete('concurrency ')
   }
 
-  /** For `block`, `unblock` and `reset`: all of a counter key. */
-  forget({ scope, subject }: CounterKey): void {
-    this.#lru.delete(keys.block(scope, subject))
-    this.#lru.delete(keys.concurrent(scope, subject))
-    const prefix = keys.rate(scope, subject, '')
-    for (const name of this.#lru.keys()) if (name.startsWith(prefix)) this.#lru.delete(name)
+  /** All of a subject, by its tag. */
+  forget(tag: string): void {
+    this.#lru.delete(tag)
   }
 
   /** For a new configuration. */
@@ -72,14 +81,19 @@ export class Refusals {
     this.#lru.clear()
   }
 
+  #find(tag: string, name: string, now: number): Remembered | undefined {
+    const known = this.#lru.get(tag, now)?.get(name)
+    return known && known.until > now ? known : undefined
+  }
+
   #findRate(charge: Charge, now: number): Refusal[] {
     const { scope, subject, what, cost, limit, shadow } = charge
     if (shadow || !limit.windows.length) return []
-    const known = this.#lru.get(keys.rate(scope, subject, what), now)
+    const known = this.#find(tagOf(scope, subject), what, now)
     if (known?.refusal.kind !== 'rate') return []
     const { refusal } = known
     // A smaller cost might fit, and another limit might not refuse.
-    if (cost < refusal.charge.cost || printRate(limit) !== printRate(refusal.charge.limit)) return []
+    if (cost < refusal.charge.cost || !isSameRate(limit, refusal.charge.limit)) return []
     const never = limit.windows.some((window) => cost > window.limit)
     return [{ ...refusal, charge, retryAfter: never ? Number.POSITIVE_INFINITY : known.back - now }]
   }

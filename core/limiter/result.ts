@@ -1,4 +1,6 @@
 // A store's answer in the words of those who asked.
+import type { Attempt } from './attempt'
+import type { Charged } from './budget'
 import {
   type Answer,
   type Block,
@@ -35,9 +37,10 @@ export interface CheckResult {
   slots: { used: number }[]
   /** Who counted; `remembered`: refused by this process' own memory of an earlier refusal. */
   source: Source | 'remembered'
-  /** What was charged and when, for `refund`. */
-  charged: Charge[]
-  at: number
+  /** What was charged, for `refund`. */
+  charged: Charged[]
+  /** Something was heard before the answer came that may be newer: a refusal is not to be remembered. */
+  isStale?: boolean
 }
 
 /** A slot may come free at any time; so long, in ms, a client is asked to wait, and is refused without asking. */
@@ -68,9 +71,13 @@ function refusalsOf(step: Step, { states, slots, blocks, at }: Answer): Refusal[
   return refusals.sort((a, b) => rank(a) - rank(b) || (a.retryAfter < b.retryAfter ? 1 : -1))
 }
 
-/** Makes the result of a step out of a store's answer. */
-export function resultOf(step: Step, answer: Answer): CheckResult {
-  const { allowed, at, states, slots, source } = answer
+/** Makes the result of a step out of a store's answer. `charged`: what may be given back. */
+export function resultOf(
+  step: Step,
+  answer: Answer,
+  charged: Charged[] = chargedBy(step, answer.at),
+): CheckResult {
+  const { allowed, states, slots, source } = answer
   return {
     op: step.op,
     allowed,
@@ -78,9 +85,19 @@ export function resultOf(step: Step, answer: Answer): CheckResult {
     states,
     slots,
     source,
-    charged: allowed ? step.charges.filter(({ checkOnly }) => step.op === 'charge' || !checkOnly) : [],
-    at,
+    charged: allowed ? charged : [],
   }
+}
+
+/** What a step charges. `from`: what was spent instead of charged for it. */
+export function chargedBy({ op, charges }: Step, at: number, from: Attempt['from'] = []): Charged[] {
+  const charged: Charged[] = []
+  for (const [i, charge] of charges.entries()) {
+    if (op === 'check' && charge.checkOnly) continue
+    const spent = from[i]
+    charged.push(typeof spent === 'object' ? spent : { charge, at, budget: undefined, generation: 0 })
+  }
+  return charged
 }
 
 /** The result of a step that asks nothing. */
@@ -92,5 +109,4 @@ export const EMPTY: CheckResult = {
   slots: [],
   source: 'memory',
   charged: [],
-  at: 0,
 }

@@ -1,7 +1,7 @@
 // A step in parts and their answers as one: on a Redis Cluster, where a script reaches one hash slot only, one part a
 // counter key; and everywhere where a client has made a step large, so that no part holds up others for long.
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type Answer, type CounterKey, keysOf, type Step, type Store } from './contract'
+import { type Answer, type Charge, type CounterKey, keysOf, type Step, type Store } from './contract'
 
 /** Counter keys in one part: a Redis or a master spends about a millisecond on it. */
 const MOST = 100
@@ -50,26 +50,28 @@ interface Gathered {
   /** Undefined if a part failed: then `error` says why. */
   answer?: Answer
   error?: unknown
-  /** The parts that were charged in vain. */
-  undo: Charged[]
+  /** The steps that give back what was charged in vain. */
+  undo: Step[]
 }
 
 /** All parts must allow. */
 export function gather(step: Step, parts: Part[], results: PromiseSettledResult<Answer>[]): Gathered {
   const done = results.flatMap((result, i) => {
     if (result.status === 'rejected') return []
-    return [{ part: parts[i]!, answer: result.value }]
+    return [{ step: parts[i]!.step, part: parts[i]!, answer: result.value }]
   })
   const allowed = done.every(({ answer }) => answer.allowed)
   const failed = results.find((result) => result.status === 'rejected')
   const inVain = step.op === 'check' && (failed || !allowed)
-  const undo = done.flatMap(({ part, answer }) =>
-    inVain && answer.allowed ? [{ step: part.step, answer }] : [],
-  )
+  const vain = done.filter(({ answer }) => inVain && answer.allowed)
+  const undo = vain.map(undoing)
   if (failed) return { error: failed.reason, undo }
-  for (const { step, answer } of undo) {
-    for (const [i, { cost, checkOnly }] of step.charges.entries())
-      if (!checkOnly) answer.states[i]!.used -= cost
+  for (const { step, answer } of vain) {
+    for (const [i, { cost, checkOnly }] of step.charges.entries()) {
+      const { granted, ...state } = answer.states[i]!
+      const charged = (checkOnly ? 0 : cost) + (granted?.amount ?? 0)
+      answer.states[i] = { ...state, used: state.used - charged }
+    }
   }
   const whole: Answer = {
     allowed,
@@ -79,6 +81,7 @@ export function gather(step: Step, parts: Part[], results: PromiseSettledResult<
     blocks: done.flatMap(({ answer }) => answer.blocks),
     source: done[0]?.answer.source ?? 'memory',
   }
+  if (!allowed && done.some(({ answer }) => answer.recalled)) whole.recalled = true
   for (const { part, answer } of done) {
     for (const [i, where] of part.charges.entries()) whole.states[where] = answer.states[i]!
     for (const [i, where] of part.leases.entries()) whole.slots[where] = answer.slots[i]!
@@ -86,12 +89,16 @@ export function gather(step: Step, parts: Part[], results: PromiseSettledResult<
   return { answer: whole, undo }
 }
 
-/** The step that gives back what a part has charged. Its leases are given back by `release`. */
-export const undoing = ({ step, answer: { at, source } }: Charged): Step => ({
+/** The step that gives back what a part has charged and leased. */
+const undoing = ({ step, answer: { at, source, states } }: Charged): Step => ({
   ...step,
   op: 'refund',
-  charges: step.charges.filter(({ checkOnly }) => !checkOnly),
-  leases: [],
+  charges: step.charges.flatMap((charge, i): Charge[] => {
+    const { cost, checkOnly, settled = 0 } = charge
+    const granted = states[i]?.granted?.amount ?? 0
+    if (checkOnly && !granted) return []
+    return [{ ...charge, cost: (checkOnly ? 0 : cost) + granted, settled: granted - settled, at }]
+  }),
   at,
   source,
 })
@@ -118,7 +125,10 @@ export async function stepInParts(
     await nextTurn()
   }
   if (hasChanged() && step.op !== 'refund') {
-    for (const [i, answer] of answers.entries()) await giveBack(store, { step: parts[i]!.step, answer }, now)
+    for (const [i, answer] of answers.entries()) {
+      if (answer.allowed && step.op !== 'dry-run')
+        await store.step(undoing({ step: parts[i]!.step, answer }), now)
+    }
     return stepInParts(store, step, now, restarts - 1)
   }
   const { answer, undo } = gather(
@@ -126,12 +136,6 @@ export async function stepInParts(
     parts,
     answers.map((value) => ({ status: 'fulfilled', value })),
   )
-  for (const part of undo) await giveBack(store, part, now)
+  for (const back of undo) await store.step(back, now)
   return answer!
-}
-
-async function giveBack(store: Store, part: Charged, now?: number): Promise<void> {
-  if (!part.answer.allowed || part.step.op === 'dry-run') return
-  await store.step(undoing(part), now)
-  await store.release(part.step.leases)
 }

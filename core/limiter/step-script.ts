@@ -3,12 +3,12 @@ import type { Keys } from '../redis/keys'
 import { loadScript } from '../redis/script'
 import { type Answer, type Block, type CounterKey, type CounterState, LEASE, type Step } from './contract'
 import type { Rate } from './rate'
+import { BUCKETS } from './window'
 
 /** The Lua scripts of the limiter. */
 export const scripts = {
   step: loadScript(__dirname, 'step'),
   renew: loadScript(__dirname, 'renew'),
-  release: loadScript(__dirname, 'release'),
 }
 
 /** A call of step.lua. */
@@ -38,44 +38,70 @@ export function makeCall(
   now?: number,
   deadline?: number,
 ): Call {
-  const { op, by, at = 0 } = step
-  const keys = subjects.map(({ scope, subject }) => names.block(scope, subject))
+  const { op, by, recall } = step
+  // What is given back is given back by whoever is blocked, too.
+  const keys = op === 'refund' ? [] : subjects.map(({ scope, subject }) => names.block(scope, subject))
   const charges: string[] = []
-  for (const { scope, subject, what, cost, limit, shadow, checkOnly, block = 0 } of step.charges) {
+  for (const charge of step.charges) {
+    const { scope, subject, what, cost, limit, shadow, checkOnly } = charge
+    const { block = 0, extra = 0, settled = 0, at = step.at ?? 0 } = charge
     // For a block of its subject the block key is enough.
     if (!limit.windows.length) continue
     keys.push(names.rate(scope, subject, what))
-    charges.push(`[${(shadow ? 1 : 0) + (checkOnly ? 2 : 0)},${cost},${block},${writeWindows(limit)}]`)
+    const flags = (shadow ? 1 : 0) + (checkOnly ? 2 : 0)
+    charges.push(`[${flags},${cost},${block},${extra},${settled},${at},${writeWindows(limit)}]`)
   }
   const leases = step.leases.map(({ scope, subject, limit, id }) => {
     keys.push(names.concurrent(scope, subject))
     return `[${limit},${JSON.stringify(id)}]`
   })
-  const head = `"${op}",${now ?? false},${deadline ?? false},${JSON.stringify(by)},${at},${LEASE}`
+  const channel = recall ? JSON.stringify(names.recall) : false
+  const head = `"${op}",${now ?? false},${deadline ?? false},${JSON.stringify(by)},${LEASE},${channel}`
   return { keys, args: `[${head},[${charges.join()}],[${leases.join()}]]` }
 }
 
-/** step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. */
-export function readReply(step: Step, subjects: CounterKey[], reply: unknown): Answer | undefined {
+/** Less than this, in ms, is left of a tenth: it is over. */
+const MARGIN = 5
+
+/** The tenth that ends first, ms from `at` (unix ms) on. */
+const restOfTenth = ({ windows }: Rate, at: number): number =>
+  Math.min(...windows.map(({ ms }) => ms / BUCKETS - (at % (ms / BUCKETS))))
+
+/**
+ * step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. `sent`: when it
+ * was asked, ms of `performance.now`.
+ */
+export function readReply(
+  step: Step,
+  subjects: CounterKey[],
+  reply: unknown,
+  sent: number,
+): Answer | undefined {
   if (!Array.isArray(reply)) throw new Error('the script answered with something else')
   if (reply.length === 1) return undefined
   let i = 0
   const number = () => Number(reply[i++])
   const text = () => String(reply[i++])
   const at = number()
-  const allowed = number() === 1
+  const verdict = number()
   const found = number()
-  const states = step.charges.map(({ limit: { windows } }): CounterState => {
+  const states = step.charges.map(({ limit: rate }): CounterState => {
+    const { windows } = rate
     if (!windows.length) return { refused: false, window: '', used: 0, limit: 0, retryAfter: 0 }
     const decides = number()
     const { name = '', limit = 0 } = windows[Math.abs(decides) - 1] ?? {}
-    return { refused: decides < 0, window: name, used: number(), limit, retryAfter: number() }
+    const state = { refused: decides < 0, window: name, used: number(), limit, retryAfter: number() }
+    const amount = number()
+    if (!amount) return state
+    return { ...state, granted: { amount, at, until: sent + restOfTenth(rate, at) - MARGIN } }
   })
-  const slots = step.leases.map(() => ({ refused: number() === 1, used: number() }))
+  const leases = step.op === 'refund' ? [] : step.leases
+  const slots = leases.map(() => ({ refused: number() === 1, used: number() }))
   const blocks: Block[] = []
   while (blocks.length < found) {
     const { scope = '', subject = '' } = subjects[number() - 1] ?? {}
     blocks.push({ scope, subject, until: number(), reason: text(), since: number(), by: text() })
   }
-  return { allowed, at, states, slots, blocks, source: 'redis' }
+  const answer: Answer = { allowed: verdict === 1, at, states, slots, blocks, source: 'redis' }
+  return verdict === 2 ? { ...answer, recalled: true } : answer
 }

@@ -4,7 +4,8 @@
 import { NEVER } from './contract'
 import type { Window } from './rate'
 
-const BUCKETS = 10
+/** In so many parts a window is held. */
+export const BUCKETS = 10
 
 /** [width of a bucket in ms, number of the newest bucket, its count, older counts ...] in one small array. */
 export type Buckets = number[]

@@ -37,7 +37,7 @@ const day = (date: Date): string => date.toISOString().slice(0, 10)
 
 /** The names of all keys under one prefix. */
 export interface Keys {
-  /** Hash: for each window (as `1h`) `1h.used`, `1h.limit`, `1h.parts`; `refused`, `last`. */
+  /** Hash: for each window (as `1h`) `1h.used`, `1h.limit`, `1h.leased`, `1h.parts`; `refused`, `last`. */
   rate(scope: string, subject: string, what: string): string
   /** Sorted set: one member a connection, scored by when its lease ends (unix ms). */
   concurrent(scope: string, subject: string): string
@@ -53,6 +53,12 @@ export interface Keys {
   top(outcome: string, date: Date): string
   /** Stream: the newest decisions. */
   log: string
+  /** Channel: a key of which workers should give back what they hold in advance. */
+  recall: string
+  /** Channel: a key whose subject was blocked, unblocked or reset. */
+  blocks: string
+  /** What all block keys begin with. */
+  blockPrefix: string
   /** Hash: one a worker. */
   node(host: string, pid: number): string
 }
@@ -69,6 +75,9 @@ export function makeKeys(prefix: string): Keys {
     stats: (date) => `${prefix}stats:${day(date)}`,
     top: (outcome, date) => `${prefix}top:${encodeSubject(outcome)}:${day(date)}`,
     log: `${prefix}log`,
+    recall: `${prefix}recall`,
+    blocks: `${prefix}blocks`,
+    blockPrefix: `${prefix}block:`,
     node: (host, pid) => `${prefix}node:${encodeSubject(host)}:${pid}`,
   }
 }

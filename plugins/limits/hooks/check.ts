@@ -13,8 +13,8 @@ import type { BlockOrder, LimitVerdict } from '../policy/verdict'
 /** Shadow refusals that one command writes to the log at most: a message may have thousands of recipient domains. */
 const SHADOWS = 20
 
-/** ms that a refusal is remembered at most: so `unblock` and `reset` reach every worker. */
-const REMEMBERS_FOR = 5000
+/** ms that a refusal is remembered at most where something newer may have been heard meanwhile. */
+const UNSURE = 5000
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
 export async function ask(op: 'check' | 'dry-run' | 'charge', plan: Plan): Promise<CheckResult | undefined> {
@@ -22,7 +22,7 @@ export async function ask(op: 'check' | 'dry-run' | 'charge', plan: Plan): Promi
   const { charges, leases } = stepOf(plan)
   if (!limiter || charges.length + leases.length === 0) return undefined
   if (op === 'charge') return limiter.charge(charges)
-  return op === 'check' ? limiter.check(charges, leases) : limiter.dryRun(charges, leases)
+  return op === 'check' ? limiter.check(charges, leases, plan.next) : limiter.dryRun(charges, leases)
 }
 
 /**
@@ -33,7 +33,7 @@ export function refuse(
   plugin: Plugin,
   next: Next,
   connection: Connection,
-  { refusal, blocks, shadows }: LimitVerdict,
+  { refusal, blocks, shadows, isStale }: LimitVerdict,
   about: Record<string, string> = {},
   remembered = false,
 ): boolean {
@@ -53,7 +53,7 @@ export function refuse(
       wait,
       withTime,
       tag,
-      remembersFor: REMEMBERS_FOR,
+      remembersFor: isStale ? UNSURE : (services.limiter?.remembersFor ?? UNSURE),
     })
   }
   return true

@@ -28,7 +28,7 @@ export const count_connection = guarded(async function (this, next, connection) 
   session.lease = `${limiter.node}/${connection.uuid}`
   const plan = connecting(runtime.limits.value, partyOf(connection), session.lease)
   const { charges, leases } = stepOf(plan)
-  const result = await limiter.check(charges, leases)
+  const result = await limiter.check(charges, leases, plan.next)
   const verdict = judge(runtime.limits.value, plan, result)
   if (refuse(this, next, connection, verdict, {}, result.source === 'remembered')) return
   next()

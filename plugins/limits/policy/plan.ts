@@ -47,7 +47,24 @@ export interface Plan {
   event: Event
   counts: Count[]
   slots: Slot[]
+  /** What the session will need next, with its amount as cost: taken in advance, if the store is asked anyway. */
+  next?: () => Charge[]
 }
+
+/** So much a worker may hold in advance of one counter; of the rest nothing, as each of them must be known everywhere. */
+const ADVANCE: Partial<Record<What, number>> = {
+  connections: 64,
+  messages: 64,
+  recipients: 64,
+  bytes: 4 * 2 ** 20,
+}
+
+/** What a usual session still needs at each event: one message of up to 64 KiB to two recipients. */
+const AT_DATA: Needed[] = [['bytes', 2 ** 16]]
+const AT_RCPT: Needed[] = [['recipients', 2], ['refused recipients', 1], ...AT_DATA]
+const AT_MAIL: Needed[] = [['messages', 1], ...AT_RCPT]
+
+type Needed = [what: What, amount: number]
 
 /** What a store is asked. The hook adds `op` and `by`. */
 export const stepOf = ({ counts, slots }: Plan): { charges: Charge[]; leases: Lease[] } => ({
@@ -62,6 +79,11 @@ export function connecting(config: LimitsConfig, party: Party, id: string): Plan
     event: 'connection',
     counts: countAll(config, party, clients, [{ what: 'connections' }]),
     slots: clients.flatMap((who) => slotOf(config, party, who, id)),
+    next: () => {
+      // Whoever may relay is counted by the sender that MAIL will name.
+      const senders = party.mayRelay ? [] : sendersOf(party, config.ipv6Prefix)
+      return needing(config, party, [...clients, ...senders], AT_MAIL)
+    },
   }
 }
 
@@ -73,6 +95,7 @@ export function mailing(config: LimitsConfig, party: Party, size = 0): Plan {
     event: 'message',
     counts: countAll(config, party, whos, [{ what: 'messages' }, ...sized]),
     slots: [],
+    next: () => needing(config, party, whos, AT_RCPT),
   }
 }
 
@@ -87,7 +110,7 @@ export function addressing(config: LimitsConfig, party: Party, recipient: Mailbo
     { what: 'recipients' },
     { what: 'refused recipients', checkOnly: true },
   ])
-  return { event: 'recipient', counts, slots: [] }
+  return { event: 'recipient', counts, slots: [], next: () => needing(config, party, whos, AT_DATA) }
 }
 
 /** `op: check` at the end of data. `domains`: the hosts of all accepted recipients. */
@@ -158,7 +181,21 @@ export function chargeUnder(
   const charge = chargeOf(who, what, rate)
   if (action === 'shadow') charge.shadow = true
   if (block > 0) charge.block = block
+  const advance = ADVANCE[what]
+  if (advance !== undefined) charge.advance = advance
+  if (what === 'refused recipients') charge.glance = true
   return charge
+}
+
+function needing(config: LimitsConfig, party: Party, whos: CounterOwner[], needed: Needed[]): Charge[] {
+  return whos.flatMap((who) =>
+    needed.flatMap(([what, amount]): Charge[] => {
+      const rule = ruled(config, party, what, who)
+      if (!rule?.rate.windows.length) return []
+      const { limit, rate, subject } = rule
+      return [{ ...chargeUnder(limit, rate, { scope: who.scope, subject }), cost: amount }]
+    }),
+  )
 }
 
 /** What is counted at an event, how much of it, and whether it is charged now or only has to have room. */

@@ -23,6 +23,8 @@ export interface LimitVerdict {
   shadows: Decision[]
   /** Of a login: the user is known where he comes from now. */
   known: boolean
+  /** A block or a reset may be newer than this. */
+  isStale?: boolean
 }
 
 /** Reads the limiter's answer to a check or a dry run. */
@@ -42,6 +44,7 @@ export function judge(config: LimitsConfig, plan: Plan, result: CheckResult): Li
     blocks: blocksOf(plan, result, known),
     shadows: shadowsOf(plan, result, known),
     known,
+    ...(result.isStale && { isStale: true }),
   }
 }
 

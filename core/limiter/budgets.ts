@@ -1,0 +1,244 @@
+// Steps are first served from what this worker holds in advance; only the rest is asked of the store, which then grants
+// something in advance again. Only while the worker listens: otherwise it could not hear that others want it back.
+import type { Attempt } from './attempt'
+import { Budget, type Charged } from './budget'
+import type { Answer, Charge, CounterState, Step } from './contract'
+import { type KnownSubject, KnownSubjects } from './known-subjects'
+import { isSameRate } from './rate'
+import type { Returns } from './returns'
+
+/** Not used for this long (ms), a budget is given back. */
+const IDLE = 1000
+
+const UNLIMITED: CounterState = { refused: false, used: 0, limit: 0, window: '', retryAfter: 0 }
+
+/** All that one worker holds in advance. `clock`: ms of `performance.now`. */
+export class Budgets {
+  #isListening = false
+  #known = new KnownSubjects(({ budgets }) => this.#endAll(budgets.values()))
+  #active = new Set<Budget>()
+
+  constructor(
+    private readonly returns: Returns,
+    private readonly clock: () => number = () => performance.now(),
+  ) {}
+
+  /** False: every step asks the store, and nothing is taken in advance. */
+  get isListening(): boolean {
+    return this.#isListening
+  }
+
+  /** From now on the worker listens, or does not. What it knew may be wrong, and what it holds is given back. */
+  listen(isListening: boolean): void {
+    this.#isListening = isListening
+    this.#known.clear()
+  }
+
+  /** What was counted for this subject, or for all, is gone, and with it what was taken in advance. */
+  reset(tag?: string): void {
+    const known = tag === undefined ? undefined : this.#known.find(tag)
+    const dropped = tag === undefined ? this.#active : (known?.budgets.values() ?? [])
+    for (const budget of dropped) {
+      budget.end()
+      this.#active.delete(budget)
+    }
+    if (tag === undefined) this.#known.clear()
+    else this.#known.changed(tag)
+  }
+
+  /** See `KnownSubjects.knowBlocks`. */
+  knowBlocks(tags: string[]): void {
+    if (this.#isListening) this.#known.knowBlocks(tags)
+  }
+
+  /** A block of this subject may have come or gone. */
+  changed(tag: string): void {
+    this.#known.changed(tag)
+  }
+
+  /** Somebody may be refused only because of what this worker holds: all of this subject is given back. */
+  recalled(tag: string): void {
+    const known = this.#known.find(tag)
+    if (!known) return
+    if (known.asking) known.asking.isRecalled = true
+    this.#endAll(known.budgets.values())
+  }
+
+  /** To be called several times a second: what is not used, or over, is given back. */
+  tick(): void {
+    const now = this.clock()
+    for (const budget of this.#active)
+      if (now >= budget.until || now - budget.usedAt >= IDLE) this.#end(budget)
+  }
+
+  /** Gives back everything. */
+  endAll(): void {
+    this.#endAll(this.#active)
+  }
+
+  /** The answer to a step that can be served from what is held, and what was spent for it; undefined if not. */
+  serve({ charges, leases }: Step): { states: CounterState[]; charged: Charged[] } | undefined {
+    if (!this.#isListening || leases.length > 0) return undefined
+    const now = this.clock()
+    for (const charge of charges) {
+      const known = this.#known.get(charge)
+      if (!this.#known.isClear(known)) return undefined
+      if (charge.limit.windows.length && !budgetIn(known, charge)?.covers(charge, now)) return undefined
+    }
+    const states: CounterState[] = []
+    const charged: Charged[] = []
+    for (const charge of charges) {
+      const budget = charge.limit.windows.length ? budgetIn(this.#known.get(charge), charge) : undefined
+      states.push(budget?.state ?? UNLIMITED)
+      if (budget && !charge.checkOnly) charged.push(budget.spend(charge, now))
+    }
+    return { states, charged }
+  }
+
+  /** Spends what is held, and says what must be asked. `prefetch`: what to take along. */
+  attempt(step: Step, prefetch?: () => Charge[]): Attempt {
+    const attempt: Attempt = { step, from: [], ask: step, asked: [], asking: new Map(), isStale: false }
+    if (!this.#isListening) {
+      attempt.from = step.charges.map((_, i) => i)
+      return attempt
+    }
+    const now = this.clock()
+    const ask: Step = { ...step, charges: [] }
+    attempt.ask = ask
+    const unclear = new Set<KnownSubject>()
+    for (const charge of step.charges) {
+      const known = this.#known.get(charge)
+      if (!this.#known.isClear(known)) unclear.add(known)
+      attempt.from.push(this.#spend(attempt, known, charge, now))
+    }
+    for (const { scope, subject } of unclear) {
+      if (ask.charges.some((charge) => charge.scope === scope && charge.subject === subject)) continue
+      ask.charges.push({ scope, subject, what: '', cost: 0, limit: { windows: [] } })
+    }
+    for (const charge of prefetch?.() ?? []) this.#take(attempt, charge, now)
+    for (const key of ask.charges) this.#begin(attempt, this.#known.get(key))
+    for (const key of ask.leases) this.#begin(attempt, this.#known.get(key))
+    return attempt
+  }
+
+  /** The answer to all of an attempt. `answer`: the store's to what it was asked. */
+  learn(attempt: Attempt, answer: Answer): Answer {
+    this.#receive(attempt, answer)
+    if (!answer.allowed) this.#unspend(attempt)
+    const states = attempt.from.map((where) => {
+      if (typeof where === 'number') return answer.states[where]!
+      return where?.budget?.state ?? UNLIMITED
+    })
+    return { ...answer, states }
+  }
+
+  /** Puts back a cost that was spent and then not used. */
+  putBack({ budget, generation, at, charge }: Charged): void {
+    if (generation === budget?.generation) budget.left += charge.cost
+    else this.returns.add({ ...charge, settled: 0, at })
+  }
+
+  #begin({ asking }: Attempt, known: KnownSubject): void {
+    if (!asking.has(known)) asking.set(known, this.#known.ask(known))
+  }
+
+  #spend(
+    { asked, ask }: Attempt,
+    subject: KnownSubject,
+    charge: Charge,
+    now: number,
+  ): Charged | number | undefined {
+    if (!charge.limit.windows.length) return undefined
+    const budget = isHeld(charge) ? budgetOf(subject, charge) : undefined
+    if (budget?.covers(charge, now))
+      return charge.checkOnly ? budget.shown(charge) : budget.spend(charge, now)
+    const where = ask.charges.length
+    if (budget) asked[where] = { budget, subject }
+    ask.charges.push(budget ? budget.ask(charge, budget.wanted(charge)) : charge)
+    return where
+  }
+
+  #take({ asked, ask }: Attempt, charge: Charge, now: number): void {
+    const subject = this.#known.get(charge)
+    const budget = budgetOf(subject, charge)
+    if (budget.covers(charge, now)) return
+    const where = asked.findIndex((each) => each?.budget === budget)
+    const already = ask.charges[where]
+    if (already) {
+      ask.charges[where] = { ...already, extra: Math.max(already.extra ?? 0, budget.lacks(charge, now)) }
+      return
+    }
+    asked[ask.charges.length] = { budget, subject }
+    ask.charges.push(budget.next(charge, now))
+  }
+
+  #receive(attempt: Attempt, answer: Answer): void {
+    const { ask } = attempt
+    const isFromRedis = this.#isListening && answer.source === 'redis'
+    const blocked = new Set(answer.blocks.map((block) => this.#known.get(block)))
+    for (const [known, asking] of attempt.asking) {
+      attempt.isStale ||= asking.isStale
+      this.#known.answered(known, asking, isFromRedis ? blocked.has(known) : undefined)
+    }
+    for (const [i, asked] of attempt.asked.entries()) {
+      const charge = ask.charges[i]!
+      const state = answer.states[i]!
+      if (!asked) continue
+      const { budget, subject } = asked
+      const isWritten =
+        isFromRedis && answer.allowed && (state.granted || (charge.cost > 0 && !charge.checkOnly))
+      if (!isWritten) this.#unsettle(budget, charge)
+      const { granted, ...stands } = state
+      budget.see(stands, this.clock())
+      if (!granted) continue
+      const asking = attempt.asking.get(subject)
+      // After a reset there may be nothing to give it back to: it stays charged until its tenth is over.
+      if (asking?.isStale) continue
+      const isWanted = isFromRedis && !asking?.isRecalled
+      if (!isWanted || !budget.isOf(granted.at)) this.#end(budget)
+      budget.add(granted, this.clock())
+      this.#active.add(budget)
+      if (isWanted) continue
+      this.#end(budget)
+      this.returns.within(0)
+    }
+  }
+
+  /** The store has not taken down that something granted before is spent. */
+  #unsettle(budget: Budget, { settled = 0, at, ...charge }: Charge): void {
+    if (settled === 0) return
+    if (at === budget.at) budget.granted += settled
+    else this.returns.add({ ...charge, cost: 0, settled, ...(at !== undefined && { at }) })
+  }
+
+  #unspend({ from }: Attempt): void {
+    for (const where of from) if (typeof where === 'object' && !where.charge.checkOnly) this.putBack(where)
+  }
+
+  #end(budget: Budget): void {
+    this.#active.delete(budget)
+    const back = budget.end()
+    if (back) this.returns.add(back)
+  }
+
+  #endAll(budgets: Iterable<Budget>): void {
+    for (const budget of budgets) this.#end(budget)
+  }
+}
+
+const isHeld = ({ advance, glance }: Charge): boolean => advance !== undefined || glance === true
+
+/** What is held of a counter under this limit. */
+function budgetIn({ budgets }: KnownSubject, charge: Charge): Budget | undefined {
+  const budget = budgets.get(charge.what)
+  return budget && isSameRate(budget.charge.limit, charge.limit) ? budget : undefined
+}
+
+/** The same, empty if there is none. One of another limit (the file has changed) is given back when it is idle. */
+function budgetOf(subject: KnownSubject, charge: Charge): Budget {
+  const before = budgetIn(subject, charge)
+  if (before) return before
+  const budget = new Budget(charge)
+  subject.budgets.set(charge.what, budget)
+  return budget
+}
