@@ -1,0 +1,104 @@
+// Never more than the limit in any stretch of its window, however many workers hold something of it in advance.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import type { Redis } from 'ioredis'
+import type { Charge } from '../core/limiter/contract'
+import { parseRate } from '../core/limiter/rate'
+import type { CheckResult } from '../core/limiter/result'
+import { charge } from './support/limiter-contract'
+import { pick, randomFrom, seed } from './support/random'
+import { RedisServer } from './support/redis'
+import { most, type VirtualWorker, World, type WorldOptions } from './support/virtual-workers'
+
+let server: RedisServer
+let redis: Redis
+
+before(async () => {
+  server = await RedisServer.start()
+  redis = server.client()
+  await redis.ping()
+})
+after(async () => {
+  redis.disconnect()
+  await server.stop()
+})
+
+interface Case extends Partial<WorldOptions> {
+  limit: string
+  count: number
+  /** ms of virtual time. */
+  lasts: number
+  killed?: boolean
+  /** The largest step of the clock of Redis, ms, forward and back. */
+  steps?: [back: number, forward: number]
+}
+
+
+/** Bursts at the edges of tenths, refunds, and pauses, by a given seed. */
+async function attack(
+  { limit, count, lasts, killed, steps, ...options }: Case,
+  random: () => number,
+): Promise<World> {
+  await redis.flushall()
+  const world = new World(redis, { count, random, ...options })
+  const rate = parseRate(limit)
+  const tenth = Math.min(...rate.windows.map(({ ms }) => ms)) / 10
+  const costs = [1, 1, 1, 2, 5]
+  const asked = (more: Partial<Charge>) =>
+    charge('1/1s', { limit: rate, advance: 64, subject: pick(['a', 'a', 'a', 'b'], random), ...more })
+  const through: [VirtualWorker, CheckResult][] = []
+  const asks: Promise<unknown>[] = []
+  let virtual = 0
+  while (virtual < lasts) {
+    for (let n = random() < 0.2 ? 40 : Math.floor(random() * 10); n > 0; n--) {
+      const worker = pick(world.workers, random)
+      const one = asked({ cost: pick(costs, random) })
+      const next = random() < 0.3 ? () => [{ ...one, what: 'recipients', cost: 2 }, { ...one, cost: 3 }] : undefined
+      asks.push(worker.check([one], next).then((result) => through.push([worker, result])))
+    }
+    if (random() < 0.2 && through.length) {
+      const [found] = through.splice(Math.floor(random() * through.length), 1)
+      const [worker, result] = found!
+      if (worker.isAlive && result.allowed) asks.push(world.refund(worker, result))
+    }
+    if (killed && random() < 0.02) {
+      world.kill(pick(world.workers, random))
+      world.addWorker()
+    }
+    if (steps && random() < 0.01) {
+      const [back, forward] = steps
+      world.stepClock(Math.floor(random() * (back + forward)) - back)
+    }
+    // To 6 ms around the next edge of a tenth, or for a moment.
+    const rest = tenth - (world.serverNow % tenth)
+    const wait = random() < 0.6 ? rest - 3 + Math.floor(random() * 7) : 1 + Math.floor(random() * tenth * 0.7)
+    await world.pass(Math.max(1, wait))
+    virtual += wait
+  }
+  return world
+}
+
+const CASES: Record<string, Case> = {
+  'eight workers': { limit: '200/1s', count: 8, lasts: 5000 },
+  'eight workers, 2 s': { limit: '150/2s', count: 8, lasts: 8000 },
+  'small limit': { limit: '10/1s', count: 8, lasts: 5000 },
+  'several windows': { limit: '150/1s, 400/4s', count: 8, lasts: 9000 },
+  '32 workers': { limit: '400/1s', count: 32, lasts: 4000 },
+  'slow commands': { limit: '200/1s', count: 8, lasts: 5000, latency: 40 },
+  'lost recalls': { limit: '200/1s', count: 8, lasts: 5000, latency: 3, lost: 0.5 },
+  'no recalls': { limit: '200/1s', count: 8, lasts: 5000, latency: 3, lost: 1 },
+  killed: { limit: '200/1s', count: 8, lasts: 5000, latency: 10, lost: 0.1, killed: true },
+}
+
+for (const [name, each] of Object.entries(CASES)) {
+  test(`never more than ${each.limit} in any stretch: ${name}`, async (t) => {
+    const world = await attack(each, randomFrom(seed))
+    t.after(() => world.close())
+    for (const [counter, spends] of world.spends)
+      for (const { ms, limit } of parseRate(each.limit).windows) {
+        const found = most(spends, ms)
+        console.log(name, counter, ms, found, limit, spends.length, world.commands)
+        assert.ok(found <= limit, `${counter}: ${found} of ${limit} in ${ms} ms`)
+      }
+  })
+}
