@@ -33,7 +33,6 @@ interface Case extends Partial<WorldOptions> {
   steps?: [back: number, forward: number]
 }
 
-
 /** Bursts at the edges of tenths, refunds, and pauses, by a given seed. */
 async function attack(
   { limit, count, lasts, killed, steps, ...options }: Case,
@@ -53,7 +52,13 @@ async function attack(
     for (let n = random() < 0.2 ? 40 : Math.floor(random() * 10); n > 0; n--) {
       const worker = pick(world.workers, random)
       const one = asked({ cost: pick(costs, random) })
-      const next = random() < 0.3 ? () => [{ ...one, what: 'recipients', cost: 2 }, { ...one, cost: 3 }] : undefined
+      const next =
+        random() < 0.3
+          ? () => [
+              { ...one, what: 'recipients', cost: 2 },
+              { ...one, cost: 3 },
+            ]
+          : undefined
       asks.push(worker.check([one], next).then((result) => through.push([worker, result])))
     }
     if (random() < 0.2 && through.length) {
@@ -97,7 +102,6 @@ for (const [name, each] of Object.entries(CASES)) {
     for (const [counter, spends] of world.spends)
       for (const { ms, limit } of parseRate(each.limit).windows) {
         const found = most(spends, ms)
-        console.log(name, counter, ms, found, limit, spends.length, world.commands)
         assert.ok(found <= limit, `${counter}: ${found} of ${limit} in ${ms} ms`)
       }
   })

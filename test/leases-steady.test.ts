@@ -4,7 +4,6 @@ import { after, before, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import type { Charge } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory-store'
-import { printRate } from '../core/limiter/rate'
 import { charge, START, step } from './support/limiter-contract'
 import { pick, randomFrom, seed } from './support/random'
 import { RedisServer } from './support/redis'
@@ -44,29 +43,31 @@ function steady(each: Charge, costs: readonly number[], windows: number, random:
 const atEdges = (sent: Sent[], ms: number): Sent[] =>
   sent
     .map(({ at, charge }, i) => ({
-      at: (Math.floor((at * 10) / ms) + 1) * (ms / 10) + (i % 2 ? 1 : -20) - 1000,
+      at: (Math.floor((at * 10) / ms) + 1) * (ms / 10) + (i % 2 ? 1 : -20),
       charge,
     }))
     .sort((a, b) => a.at - b.at)
 
-/** How many of them are refused where nothing is taken in advance: of these the test says nothing. */
+/** How many of them are refused where nothing is taken in advance. */
 async function refusedWithout(sent: Sent[]): Promise<number> {
   const store = new MemoryStore()
   let refused = 0
-  for (const { at, charge } of sent)
-    if (!(await store.step(step([charge]), START + 1000 + at)).allowed) refused++
+  for (const { at, charge } of sent) if (!(await store.step(step([charge]), START + at)).allowed) refused++
   return refused
 }
 
 const CASES: [what: string, limit: string, costs: number[], advance: number][] = [
-  ...[10, 20, 50, 97, 100, 150, 300, 1000].map(
-    (limit): (typeof CASES)[number] => ['messages', `${limit}/1m`, [1], 64],
-  ),
+  ...[10, 20, 50, 97, 100, 150, 300, 1000].map((limit): (typeof CASES)[number] => [
+    'messages',
+    `${limit}/1m`,
+    [1],
+    64,
+  ]),
   ['messages', '100/1s', [1], 64],
   ['messages', '300/2s', [1], 64],
   ['messages', '200/10s', [1], 64],
   ['messages', '50/10s, 200/1m', [1], 64],
-  ['recipients', '50/1m', [1, 2, 3, 4, 5], 64],
+  ['recipients', '50/1m', [1, 2], 64],
   ['recipients', '100/1m', [1, 2, 3, 4, 5], 64],
   ['recipients', '1000/1m', [1, 2, 3, 4, 5], 64],
   ['bytes', '2M/1m', [2 ** 12, 2 ** 14, 50_000], 4 * 2 ** 20],
@@ -76,28 +77,30 @@ const CASES: [what: string, limit: string, costs: number[], advance: number][] =
 const SHAPES = ['evenly', 'at edges'] as const
 const ALL = CASES.flatMap((each) => SHAPES.map((shape) => ({ each, shape })))
 
-for (const { each: [what, limit, costs, advance], shape } of ALL) {
+for (const {
+  each: [what, limit, costs, advance],
+  shape,
+} of ALL) {
   test(`85 % of ${limit} ${what} ${shape} over 8 workers is never refused`, async (t) => {
     const random = randomFrom(seed)
     await redis.flushall()
     const each = charge(limit, { what, advance })
-    const even = steady(each, costs, 4, random)
+    const even = steady(each, costs, 2.5, random)
     const sent = shape === 'evenly' ? even : atEdges(even, each.limit.windows[0]!.ms)
-    const without = await refusedWithout(sent)
+    assert.equal(await refusedWithout(sent), 0, 'it stays below the limit')
     const world = new World(redis, { count: 8, random, latency: 3 })
     t.after(() => world.close())
     const needed = Math.max(...costs)
     const asks: Promise<boolean>[] = []
     let now = 0
     for (const { at, charge } of sent) {
-      if (at > now) await world.pass(at - now, 10)
+      if (at > now) await world.pass(at - now, each.limit.windows[0]!.ms < 10_000 ? 1 : 10)
       now = Math.max(now, at)
       const worker = pick(world.workers, random)
       const next = random() < 0.3 ? () => [{ ...each, cost: needed }] : undefined
       asks.push(worker.check([charge], next).then(({ allowed }) => allowed))
     }
     const refused = (await world.finish(asks)).filter((allowed) => !allowed).length
-    console.log(shape, printRate(each.limit), what, 'refused', refused, 'of', sent.length, 'without', without, 'commands', world.commands)
     assert.equal(refused, 0)
   })
 }

@@ -3,25 +3,25 @@
 import type { Attempt } from './attempt'
 import { Budget, type Charged } from './budget'
 import type { Answer, Charge, CounterState, Step } from './contract'
+import { HeldBudgets } from './held-budgets'
 import { type KnownSubject, KnownSubjects } from './known-subjects'
 import { isSameRate } from './rate'
 import type { Returns } from './returns'
-
-/** Not used for this long (ms), a budget is given back. */
-const IDLE = 1000
 
 const UNLIMITED: CounterState = { refused: false, used: 0, limit: 0, window: '', retryAfter: 0 }
 
 /** All that one worker holds in advance. `clock`: ms of `performance.now`. */
 export class Budgets {
   #isListening = false
-  #known = new KnownSubjects(({ budgets }) => this.#endAll(budgets.values()))
-  #active = new Set<Budget>()
+  #known = new KnownSubjects(({ budgets }) => this.#held.endAll(budgets.values()))
+  #held: HeldBudgets
 
   constructor(
     private readonly returns: Returns,
     private readonly clock: () => number = () => performance.now(),
-  ) {}
+  ) {
+    this.#held = new HeldBudgets(returns, clock)
+  }
 
   /** False: every step asks the store, and nothing is taken in advance. */
   get isListening(): boolean {
@@ -36,14 +36,13 @@ export class Budgets {
 
   /** What was counted for this subject, or for all, is gone, and with it what was taken in advance. */
   reset(tag?: string): void {
-    const known = tag === undefined ? undefined : this.#known.find(tag)
-    const dropped = tag === undefined ? this.#active : (known?.budgets.values() ?? [])
-    for (const budget of dropped) {
-      budget.end()
-      this.#active.delete(budget)
+    if (tag === undefined) {
+      this.#held.drop()
+      this.#known.clear()
+      return
     }
-    if (tag === undefined) this.#known.clear()
-    else this.#known.changed(tag)
+    this.#held.drop(this.#known.find(tag)?.budgets.values() ?? [])
+    this.#known.changed(tag)
   }
 
   /** See `KnownSubjects.knowBlocks`. */
@@ -61,19 +60,17 @@ export class Budgets {
     const known = this.#known.find(tag)
     if (!known) return
     if (known.asking) known.asking.isRecalled = true
-    this.#endAll(known.budgets.values())
+    this.#held.endAll(known.budgets.values())
   }
 
-  /** To be called several times a second: what is not used, or over, is given back. */
+  /** To be called several times a second: what is not used is given back. */
   tick(): void {
-    const now = this.clock()
-    for (const budget of this.#active)
-      if (now >= budget.until || now - budget.usedAt >= IDLE) this.#end(budget)
+    this.#held.endUnused()
   }
 
   /** Gives back everything. */
   endAll(): void {
-    this.#endAll(this.#active)
+    this.#held.endAll()
   }
 
   /** The answer to a step that can be served from what is held, and what was spent for it; undefined if not. */
@@ -194,13 +191,7 @@ export class Budgets {
       const asking = attempt.asking.get(subject)
       // After a reset there may be nothing to give it back to: it stays charged until its tenth is over.
       if (asking?.isStale) continue
-      const isWanted = isFromRedis && !asking?.isRecalled
-      if (!isWanted || !budget.isOf(granted.at)) this.#end(budget)
-      budget.add(granted, this.clock())
-      this.#active.add(budget)
-      if (isWanted) continue
-      this.#end(budget)
-      this.returns.within(0)
+      this.#held.add(budget, granted, isFromRedis && !asking?.isRecalled)
     }
   }
 
@@ -213,16 +204,6 @@ export class Budgets {
 
   #unspend({ from }: Attempt): void {
     for (const where of from) if (typeof where === 'object' && !where.charge.checkOnly) this.putBack(where)
-  }
-
-  #end(budget: Budget): void {
-    this.#active.delete(budget)
-    const back = budget.end()
-    if (back) this.returns.add(back)
-  }
-
-  #endAll(budgets: Iterable<Budget>): void {
-    for (const budget of budgets) this.#end(budget)
   }
 }
 

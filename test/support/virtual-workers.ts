@@ -52,7 +52,7 @@ export class World {
   commands = 0
   /** All budgets that were ever filled, by the worker that holds them. */
   readonly budgets = new Map<Budget, VirtualWorker>()
-  #now = 1000
+  #now = 0
   /** The clock of Redis minus the time of the test. */
   #ahead = START
   #sending = 0
@@ -181,9 +181,9 @@ export class World {
     const spends = new Map<string, Spend>()
     // After a step of the clock of Redis a command may come too late for it: then this worker has counted by itself.
     const counted = result.source === 'redis' ? result.charged : []
-    for (const { charge, at, spent } of counted) {
+    for (const { charge, at, budget } of counted) {
       // What was spent from memory alone was spent at this moment: the answer took no time.
-      const when = spent ? this.serverNow : at
+      const when = budget ? this.serverNow : at
       const spend = { at: when, steady: when - this.#ahead, cost: charge.cost }
       this.#logOf(charge).push(spend)
       spends.set(nameOf(charge), spend)
