@@ -4,9 +4,11 @@ import type { Step } from './contract'
 import type { Asking, KnownSubject } from './known-subjects'
 
 /** A budget that a charge of `ask` is to fill. */
-interface Asked {
+export interface Asked {
   budget: Budget
   subject: KnownSubject
+  /** The counter stands twice in the step: nothing is taken in advance. */
+  isTwice?: boolean
 }
 
 /** A step, with what was spent from budgets and what is left to ask. */
@@ -18,6 +20,8 @@ export interface Attempt {
   ask: Step
   /** The budgets of the charges of `ask`. */
   asked: (Asked | undefined)[]
+  /** Where each of these budgets stands in `ask`. */
+  where: Map<Budget, number>
   asking: Map<KnownSubject, Asking>
   /** Something was heard before the answer came that may be newer. */
   isStale: boolean

@@ -29,6 +29,8 @@ export class Budget {
   left = 0
   /** Granted and not accounted for: `left`, and what was spent of it. */
   granted = 0
+  /** Asked for in advance, and not answered yet. */
+  pending = 0
   /** When it was charged (unix ms of the store's clock), and until when it may be spent. */
   at = 0
   until = 0
@@ -72,7 +74,7 @@ export class Budget {
 
   /** So much of a cost cannot be spent. */
   lacks({ cost }: Charge, now: number): number {
-    return cost - (now < this.until ? this.left : 0)
+    return Math.min(cost - (now < this.until ? this.left : 0), this.#room)
   }
 
   /** What to ask, so that this can be spent later. It refuses nobody. */
@@ -87,7 +89,12 @@ export class Budget {
     if (checkOnly) return cost
     if (smallest(limit) < SMALL) return 0
     if (this.#wasGranted) this.#want = Math.min(2 * this.#want, advance)
-    return this.#want
+    return Math.min(this.#want, this.#room)
+  }
+
+  /** However many ask at once, no more than `advance` is held. */
+  get #room(): number {
+    return Math.max((this.charge.advance ?? 0) - this.left - this.pending, 0)
   }
 
   /** The charge with `extra` wanted in advance. It tells the store what was spent of what it granted before. */

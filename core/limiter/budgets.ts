@@ -1,6 +1,6 @@
 // Steps are first served from what this worker holds in advance; only the rest is asked of the store, which then grants
 // something in advance again. Only while the worker listens: otherwise it could not hear that others want it back.
-import type { Attempt } from './attempt'
+import type { Asked, Attempt } from './attempt'
 import { Budget, type Charged } from './budget'
 import type { Answer, Charge, CounterState, Step } from './contract'
 import { HeldBudgets } from './held-budgets'
@@ -77,15 +77,16 @@ export class Budgets {
   serve({ charges, leases }: Step): { states: CounterState[]; charged: Charged[] } | undefined {
     if (!this.#isListening || leases.length > 0) return undefined
     const now = this.clock()
-    for (const charge of charges) {
-      const known = this.#known.get(charge)
-      if (!this.#known.isClear(known)) return undefined
-      if (charge.limit.windows.length && !budgetIn(known, charge)?.covers(charge, now)) return undefined
-    }
     const states: CounterState[] = []
     const charged: Charged[] = []
     for (const charge of charges) {
-      const budget = charge.limit.windows.length ? budgetIn(this.#known.get(charge), charge) : undefined
+      const known = this.#known.get(charge)
+      const isCounted = charge.limit.windows.length > 0
+      const budget = isCounted ? budgetIn(known, charge) : undefined
+      if (!this.#known.isClear(known) || (isCounted && !budget?.covers(charge, now))) {
+        for (const spent of charged) this.putBack(spent)
+        return undefined
+      }
       states.push(budget?.state ?? UNLIMITED)
       if (budget && !charge.checkOnly) charged.push(budget.spend(charge, now))
     }
@@ -94,7 +95,15 @@ export class Budgets {
 
   /** Spends what is held, and says what must be asked. `prefetch`: what to take along. */
   attempt(step: Step, prefetch?: () => Charge[]): Attempt {
-    const attempt: Attempt = { step, from: [], ask: step, asked: [], asking: new Map(), isStale: false }
+    const attempt: Attempt = {
+      step,
+      from: [],
+      ask: step,
+      asked: [],
+      asking: new Map(),
+      where: new Map(),
+      isStale: false,
+    }
     if (!this.#isListening) {
       attempt.from = step.charges.map((_, i) => i)
       return attempt
@@ -113,6 +122,7 @@ export class Budgets {
       ask.charges.push({ scope, subject, what: '', cost: 0, limit: { windows: [] } })
     }
     for (const charge of prefetch?.() ?? []) this.#take(attempt, charge, now)
+    for (const [budget, at] of attempt.where) budget.pending += ask.charges[at]!.extra ?? 0
     for (const key of ask.charges) this.#begin(attempt, this.#known.get(key))
     for (const key of ask.leases) this.#begin(attempt, this.#known.get(key))
     return attempt
@@ -139,34 +149,37 @@ export class Budgets {
     if (!asking.has(known)) asking.set(known, this.#known.ask(known))
   }
 
-  #spend(
-    { asked, ask }: Attempt,
-    subject: KnownSubject,
-    charge: Charge,
-    now: number,
-  ): Charged | number | undefined {
+  #spend(attempt: Attempt, subject: KnownSubject, charge: Charge, now: number): Charged | number | undefined {
     if (!charge.limit.windows.length) return undefined
     const budget = isHeld(charge) ? budgetOf(subject, charge) : undefined
     if (budget?.covers(charge, now))
       return charge.checkOnly ? budget.shown(charge) : budget.spend(charge, now)
-    const where = ask.charges.length
-    if (budget) asked[where] = { budget, subject }
-    ask.charges.push(budget ? budget.ask(charge, budget.wanted(charge)) : charge)
-    return where
+    const { ask } = attempt
+    const again = budget && attempt.where.get(budget)
+    if (again !== undefined) {
+      // The store charges a counter that stands twice in a step once, and would grant twice.
+      attempt.asked[again]!.isTwice = true
+      ask.charges[again]!.extra = 0
+      const { settled = 0, at = 0 } = ask.charges[again]!
+      return ask.charges.push({ ...charge, settled, at }) - 1
+    }
+    return budget
+      ? asking(attempt, { budget, subject }, budget.ask(charge, budget.wanted(charge)))
+      : ask.charges.push(charge) - 1
   }
 
-  #take({ asked, ask }: Attempt, charge: Charge, now: number): void {
+  #take(attempt: Attempt, charge: Charge, now: number): void {
     const subject = this.#known.get(charge)
     const budget = budgetOf(subject, charge)
     if (budget.covers(charge, now)) return
-    const where = asked.findIndex((each) => each?.budget === budget)
-    const already = ask.charges[where]
-    if (already) {
-      ask.charges[where] = { ...already, extra: Math.max(already.extra ?? 0, budget.lacks(charge, now)) }
+    const where = attempt.where.get(budget)
+    if (where === undefined) {
+      asking(attempt, { budget, subject }, budget.next(charge, now))
       return
     }
-    asked[ask.charges.length] = { budget, subject }
-    ask.charges.push(budget.next(charge, now))
+    const already = attempt.ask.charges[where]!
+    if (attempt.asked[where]?.isTwice) return
+    already.extra = Math.max(already.extra ?? 0, budget.lacks(charge, now))
   }
 
   #receive(attempt: Attempt, answer: Answer): void {
@@ -182,6 +195,7 @@ export class Budgets {
       const state = answer.states[i]!
       if (!asked) continue
       const { budget, subject } = asked
+      budget.pending -= charge.extra ?? 0
       const isWritten =
         isFromRedis && answer.allowed && (state.granted || (charge.cost > 0 && !charge.checkOnly))
       if (!isWritten) this.#unsettle(budget, charge)
@@ -205,6 +219,14 @@ export class Budgets {
   #unspend({ from }: Attempt): void {
     for (const where of from) if (typeof where === 'object' && !where.charge.checkOnly) this.putBack(where)
   }
+}
+
+/** Lets a budget be filled by a charge of what is asked. Returns its place there. */
+function asking({ ask, asked, where }: Attempt, budget: Asked, charge: Charge): number {
+  const place = ask.charges.push(charge) - 1
+  asked[place] = budget
+  where.set(budget.budget, place)
+  return place
 }
 
 const isHeld = ({ advance, glance }: Charge): boolean => advance !== undefined || glance === true

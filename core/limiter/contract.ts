@@ -19,6 +19,8 @@ export interface Charge extends CounterKey {
   checkOnly?: boolean
   /** May be given back at any moment, by any process: that it was refused is not remembered. */
   brief?: boolean
+  /** May be given back at any moment: that it was refused is not remembered for long. */
+  refundable?: boolean
   /** Once over, everything of this subject is refused for so long, in ms. */
   block?: number
   /** A worker may take so much of it in advance at once, and spend it without asking; not given: nothing. */
@@ -92,6 +94,8 @@ export interface CounterState {
   window: string
   /** ms until this cost would fit; NEVER if it is more than the whole limit; 0 if it fits. */
   retryAfter: number
+  /** Of `used`, what workers hold in advance, where it is refused: they may give it back. */
+  ahead?: number
   /** What was given in advance, if anything was. */
   granted?: Grant
 }

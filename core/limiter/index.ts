@@ -203,7 +203,9 @@ export class Limiter {
   /** Refuses everything of a subject for `ms`. Other processes hear of it, or know within 5 s. */
   async block({ scope, subject }: CounterKey, ms: number, reason: string, by = this.node): Promise<void> {
     const since = Date.now()
-    this.#forget(tagOf(scope, subject))
+    const tag = tagOf(scope, subject)
+    this.#counts.budgets.changed(tag)
+    this.#forget(tag)
     await this.#store.block({ scope, subject, reason, since, until: since + ms, by })
   }
 

@@ -8,6 +8,9 @@ import type { Refusal } from './result'
 /** Subjects; the one that was refused first goes first. */
 const CAPACITY = 50_000
 
+/** What others may give back at any moment is asked for again after so many ms. */
+const UNSURE = 5000
+
 interface Remembered {
   refusal: Refusal
   /** When the subject may come back, and when the store is asked again: ms of the monotonic clock. */
@@ -43,10 +46,12 @@ export class Refusals {
       const { scope, subject, retryAfter } = refusal
       const tag = tagOf(scope, subject)
       const known = this.#lru.get(tag, now) ?? new Map()
+      const isLasting = refusal.kind !== 'rate' || !(refusal.state.ahead || refusal.charge.refundable)
+      const most = isLasting ? longest : Math.min(longest, UNSURE)
       known.set(nameOf(refusal), {
         refusal,
         back: now + retryAfter,
-        until: now + Math.min(retryAfter, longest),
+        until: now + Math.min(retryAfter, most),
       })
       this.#lru.set(tag, known, now)
     }

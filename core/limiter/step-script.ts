@@ -92,6 +92,7 @@ export function readReply(
     const { name = '', limit = 0 } = windows[Math.abs(decides) - 1] ?? {}
     const state = { refused: decides < 0, window: name, used: number(), limit, retryAfter: number() }
     const amount = number()
+    if (amount < 0) return { ...state, ahead: -amount }
     if (!amount) return state
     return { ...state, granted: { amount, at, until: sent + restOfTenth(rate, at) - MARGIN } }
   })

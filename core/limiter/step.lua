@@ -11,7 +11,7 @@
 -- Returns {now}: later than the deadline, nothing was done. Else {now, allowed (2: refused, but workers were asked for
 --         what they hold, and nothing was done), number of blocks;
 --         for each charge: index of the window that decides (negative if refused), used, retry after (ms, -1 = never),
---         granted of extra;
+--         granted of extra (refused: less than 0, what workers hold in advance);
 --         for each lease: refused, used;
 --         for each block: index of its key, until, reason, since, by}
 --
@@ -157,7 +157,7 @@ for i = 1, #charges do
   if over[i] then allowed = false end
   if held_ahead > 0 and cost > 0 then recalls[#recalls + 1] = key end
   local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = refused and -decides or decides, held, wait, extra
+  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = refused and -decides or decides, held, wait, refused and -held_ahead or extra
 end
 
 -- 3. Leases
@@ -182,7 +182,7 @@ if asks then
 end
 if not allowed then
   answer[2] = asks and 2 or 0
-  for i = 1, #charges do answer[4 * i + 3] = 0 end
+  for i = 1, #charges do answer[4 * i + 3] = min(answer[4 * i + 3], 0) end
 end
 answer[3] = #found
 for _, block in ipairs(found) do

@@ -183,6 +183,7 @@ export function chargeUnder(
   if (block > 0) charge.block = block
   const advance = ADVANCE[what]
   if (advance !== undefined) charge.advance = advance
+  if (what === 'recipients' || what === 'bytes') charge.refundable = true
   if (what === 'refused recipients') charge.glance = true
   return charge
 }
