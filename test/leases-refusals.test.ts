@@ -7,13 +7,13 @@ import type { Charge } from '../core/limiter/contract'
 import { RedisStore } from '../core/limiter/redis-store'
 import { WorkerCounts } from '../core/limiter/worker-counts'
 import { closeRedis, openRedis } from '../core/redis/connection'
-import { makeLimiter, untilRedis, type Watched } from './support/limiter'
+import { leased, standing, Workers } from './support/leased'
 import { charge } from './support/limiter-contract'
 import { RedisServer, until } from './support/redis'
 
 let server: RedisServer
 let redis: Redis
-const made: Watched[] = []
+const workers = new Workers(() => server)
 
 before(async () => {
   server = await RedisServer.start()
@@ -21,32 +21,13 @@ before(async () => {
   await redis.ping()
 })
 after(async () => {
-  await Promise.all(made.map(({ limiter }) => limiter.close()))
+  await workers.close()
   redis.disconnect()
   await server.stop()
 })
 
-/** Limiters that listen. A prefix of their own for each test. */
-async function limiters(count: number, prefix: string, clock?: () => number): Promise<[Watched, Watched]> {
-  const some = Array.from({ length: count }, (_, i) =>
-    makeLimiter({ ...server.settings, prefix, timeout: 5000 }, `host/${i}`, clock),
-  )
-  made.push(...some)
-  await Promise.all(some.map((each) => untilRedis(each)))
-  await until(() => some.every(({ limiter }) => limiter.remembersFor === Number.POSITIVE_INFINITY))
-  // Each test asks for as many as it uses.
-  return some as [Watched, Watched]
-}
-
-const leased = (limit: string) => charge(limit, { advance: 64 })
-const used = async (prefix: string, window: string) => {
-  const [all, ahead] = await redis.hmget(
-    `${prefix}rate:{ip:203.0.113.9}:messages`,
-    `${window}.used`,
-    `${window}.leased`,
-  )
-  return { used: Number(all), leased: Number(ahead) }
-}
+const limiters = (count: number, prefix: string, clock?: () => number) => workers.make(count, prefix, clock)
+const used = (prefix: string, window: string) => standing(redis, prefix, window)
 
 test('32 workers hold something, then all comes to one: the first refusal is at exactly the limit', async () => {
   const all = await limiters(32, 'exact:')
