@@ -81,6 +81,13 @@ export class World {
     return this.#now + this.#ahead
   }
 
+  /** What live workers may still spend without asking. */
+  get held(): number {
+    let held = 0
+    for (const [{ left }, { isAlive }] of this.budgets) if (isAlive) held += left
+    return held
+  }
+
   /** Sets the clock of Redis forward or back by so many ms. */
   stepClock(ms: number): void {
     this.#ahead += ms
