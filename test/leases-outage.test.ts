@@ -89,15 +89,25 @@ test('reset by another worker ends what is held and what was refused', async () 
 })
 
 test('a name that was blocked before a worker started is refused, and one that is blocked later', async () => {
-  const of = (subject: string) => leased(`${L}/1h`, { scope: 'user', subject })
+  const of = (subject: string, limit = `${L}/1h`) => leased(limit, { scope: 'user', subject })
   const block = (name: string) =>
     redis.hset(`names:block:{user:${name}}`, { reason: 'x', since: 0, until: Date.now() + 60_000, by: 'me' })
   await block('early')
   const [one] = await workers.make(1, 'names:')
-  assert.equal(await isAllowed(one, of('early')), false)
-  assert.equal(await isAllowed(one, of('late')), true)
+  const commands = async () => /cmdstat_evalsha:calls=(\d+)/.exec(`${await redis.info('commandstats')}`)?.[1]
+  // Once it knows all blocked names, it asks for no other one.
+  const isKnown = async () => {
+    const before = await commands()
+    assert.equal(await isAllowed(one, of('nobody', 'unlimited')), true)
+    return (await commands()) === before
+  }
+  await until(isKnown, 5000, 'the list of blocked names')
+  for (const limit of ['unlimited', `${L}/1h`]) {
+    assert.equal(await isAllowed(one, of('early', limit)), false)
+    assert.equal(await isAllowed(one, of('late', limit)), true)
+  }
   await block('late')
-  await until(async () => !(await isAllowed(one, of('late'))), 5000, 'the block')
+  await until(async () => !(await isAllowed(one, of('late', 'unlimited'))), 5000, 'the block')
   assert.equal(await isAllowed(one, of('other')), true)
 })
 

@@ -9,6 +9,8 @@ import { makeKeys } from './keys'
 const INVALIDATE = '__redis__:invalidate'
 /** Between two signs of life, in ms: a connection that is dead in silence is found within twice as much. */
 const PING = 2000
+/** Before another try to connect, in ms. */
+const RECONNECT = 500
 /** Before another try where Redis does not let us listen, in ms. */
 const RETRY = 10_000
 /** With more keys in the database, those of blocks are not looked for: each name is asked for instead. */
@@ -94,7 +96,7 @@ export class Listener {
       connectionName: `relay-guard-listener-${process.pid}`,
       autoResubscribe: false,
       lazyConnect: false,
-      retryStrategy: () => 500,
+      retryStrategy: () => RECONNECT,
     })
     const ear: Ear = { redis, isReady: false }
     this.#ears.set(name, ear)
@@ -105,6 +107,11 @@ export class Listener {
       ear.isReady = false
       this.#tell()
     })
+    // ioredis ends for good when sentinels tell of a failover while it connects to the master that they named before.
+    const connectAgain = () => {
+      if (this.#ears.get(name) === ear && redis.status === 'end') redis.connect().catch(() => {})
+    }
+    redis.on('end', () => setTimeout(connectAgain, RECONNECT).unref())
     redis.on('messageBuffer', (channel: Buffer, message: unknown) => this.#hear(channel.toString(), message))
   }
 
