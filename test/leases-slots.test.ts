@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Redis } from 'ioredis'
+import { Leases } from '../core/limiter/leases'
+import { MemoryStore } from '../core/limiter/memory-store'
+import { Returns } from '../core/limiter/returns'
 import { Workers } from './support/leased'
 import { lease } from './support/limiter-contract'
 import { pick, randomFrom, seed } from './support/random'
@@ -83,6 +86,28 @@ test('many at once at one worker and another never have more than the limit open
     assert.ok(opened.length <= LIMIT, `${opened.length} open in round ${round}`)
     for (const { worker, id } of opened) both[worker]!.limiter.release(`host/${worker}/${id}`)
   }
+})
+
+test('a kept slot counts as held while its next connection is asked about', async () => {
+  const returns = new Returns(async () => {})
+  const leases = new Leases(new MemoryStore(), { returns, mayKeep: () => true })
+  const granted = { allowed: true, slots: [{ used: 0 }, { used: 0 }] }
+  await leases.take(leasesOf('host/0', 1), async () => granted)
+  leases.release('host/0/1')
+  let answer = () => {}
+  const asked = leases.take(leasesOf('host/0', 2), async () => {
+    await new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    return { allowed: true, slots: [] }
+  })
+  // A store that is changed to at this moment must know of it.
+  assert.equal(leases.held.length, 2)
+  answer()
+  await asked
+  assert.equal(leases.held.length, 2)
+  await leases.close()
+  assert.equal(leases.held.length, 0)
 })
 
 test('with another redis.ini slots move along, and those that are only kept end', async () => {

@@ -49,6 +49,8 @@ export class Leases {
   #held = new Map<string, Held>()
   /** Of closed connections, by name; the newest last. */
   #idle = new Map<string, Idle[]>()
+  /** Kept ones that are about to serve another connection. */
+  #lent = new Set<Idle>()
   #asking = new Set<string>()
   /** What a store has been asked and has not answered yet. */
   #asked = new Set<Promise<unknown>>()
@@ -69,7 +71,7 @@ export class Leases {
   /** All leases of this process: those of open connections, and those kept for a moment. */
   get held(): Lease[] {
     const idle = [...this.#idle.values()].flat()
-    return [...this.#held.values(), ...idle].flatMap(({ leases }) => leases)
+    return [...this.#held.values(), ...idle, ...this.#lent].flatMap(({ leases }) => leases)
   }
 
   /** From now on `store` is asked, as soon as the old one has answered what it was asked, and the new one knows what is held. */
@@ -94,10 +96,11 @@ export class Leases {
     if (returns.hasLease((freed) => leases.some((lease) => isSameSlot(freed, lease)))) void returns.flush()
     this.#asking.add(id)
     let asked: Promise<T> | undefined
+    let kept: Idle | undefined
     let wanted: Lease[] = leases
     try {
       while (this.#moving) await this.#moving
-      const kept = this.#idle.size ? this.#idle.get(nameOf(leases))?.pop() : undefined
+      kept = this.#lend(leases)
       if (kept) wanted = []
       asked = ask(wanted)
       this.#asked.add(asked)
@@ -109,6 +112,7 @@ export class Leases {
       return verdict
     } finally {
       if (asked) this.#asked.delete(asked)
+      if (kept) this.#lent.delete(kept)
       this.#asking.delete(id)
       this.#gone.delete(id)
     }
@@ -150,6 +154,16 @@ export class Leases {
 
   #now(): number {
     return this.options.clock?.() ?? performance.now()
+  }
+
+  #lend(leases: Lease[]): Idle | undefined {
+    if (!this.#idle.size) return undefined
+    const name = nameOf(leases)
+    const all = this.#idle.get(name)
+    const kept = all?.pop()
+    if (all?.length === 0) this.#idle.delete(name)
+    if (kept) this.#lent.add(kept)
+    return kept
   }
 
   #hold(id: string, { leases, isSpare }: Held): void {
