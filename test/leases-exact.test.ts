@@ -8,7 +8,8 @@ import type { CheckResult } from '../core/limiter/result'
 import { charge } from './support/limiter-contract'
 import { pick, randomFrom, seed } from './support/random'
 import { RedisServer } from './support/redis'
-import { most, type VirtualWorker, World, type WorldOptions } from './support/virtual-workers'
+import { most } from './support/spends'
+import { type VirtualWorker, World, type WorldOptions } from './support/virtual-workers'
 
 let server: RedisServer
 let redis: Redis

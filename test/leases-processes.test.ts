@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test'
 import { parseRate } from '../core/limiter/rate'
 import { seed } from './support/random'
 import { RedisServer } from './support/redis'
-import { most } from './support/virtual-workers'
+import { most } from './support/spends'
 import { forkProcesses, tell } from './support/workers'
 
 let server: RedisServer

@@ -12,18 +12,12 @@ import type { CheckResult } from '../../core/limiter/result'
 import { WorkerCounts } from '../../core/limiter/worker-counts'
 import { makeKeys, tagOf } from '../../core/redis/keys'
 import { START } from './limiter-contract'
+import type { Spend } from './spends'
 
 const PREFIX = 'test:'
 const TIMEOUT = 250
 export const names = makeKeys(PREFIX)
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
-
-/** What got through: when by the clock of Redis, when by a clock that nobody sets, and how much. */
-export interface Spend {
-  at: number
-  steady: number
-  cost: number
-}
 
 /** One worker, or a process that was killed. */
 export interface VirtualWorker {
@@ -244,15 +238,3 @@ export class World {
 }
 
 const nameOf = ({ scope, subject, what }: Charge): string => `${tagOf(scope, subject)} ${what}`
-
-/** The most that got through in any stretch of `ms`, by one of the two clocks. */
-export function most(spends: Spend[], ms: number, by: 'at' | 'steady' = 'at'): number {
-  const sorted = [...spends].sort((a, b) => a[by] - b[by])
-  let [largest, sum, first] = [0, 0, 0]
-  for (const spend of sorted) {
-    sum += spend.cost
-    while (sorted[first]![by] <= spend[by] - ms) sum -= sorted[first++]!.cost
-    largest = Math.max(largest, sum)
-  }
-  return largest
-}
