@@ -199,8 +199,8 @@ export class Budgets {
       const isWritten =
         isFromRedis && answer.allowed && (state.granted || (charge.cost > 0 && !charge.checkOnly))
       if (!isWritten) this.#unsettle(budget, charge)
-      const { granted, ...stands } = state
-      budget.see(stands, this.clock())
+      const { granted } = state
+      budget.see(state, this.clock())
       if (!granted) continue
       const asking = attempt.asking.get(subject)
       // After a reset there may be nothing to give it back to: it stays charged until its tenth is over.

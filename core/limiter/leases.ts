@@ -92,8 +92,10 @@ export class Leases {
   async take<T extends Taken>(leases: Lease[], ask: (leases: Lease[]) => Promise<T>): Promise<T> {
     const id = leases[0]?.id
     if (id === undefined) return ask(leases)
-    const { returns } = this.options
-    if (returns.hasLease((freed) => leases.some((lease) => isSameSlot(freed, lease)))) void returns.flush()
+    const { returns, mayKeep } = this.options
+    // Where a refusal recalls what is on its way back, nothing need be sent before.
+    if (!mayKeep() && returns.hasLease((freed) => leases.some((lease) => isSameSlot(freed, lease))))
+      void returns.flush()
     this.#asking.add(id)
     let asked: Promise<T> | undefined
     let kept: Idle | undefined

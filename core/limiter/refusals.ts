@@ -3,7 +3,7 @@ import { tagOf } from '../redis/keys'
 import { type Charge, keysOf, type Lease, type Step } from './contract'
 import { Lru } from './lru'
 import { isSameRate } from './rate'
-import type { Refusal } from './result'
+import { isLasting, type Refusal } from './result'
 
 /** Subjects; the one that was refused first goes first. */
 const CAPACITY = 50_000
@@ -46,8 +46,7 @@ export class Refusals {
       const { scope, subject, retryAfter } = refusal
       const tag = tagOf(scope, subject)
       const known = this.#lru.get(tag, now) ?? new Map()
-      const isLasting = refusal.kind !== 'rate' || !(refusal.state.ahead || refusal.charge.refundable)
-      const most = isLasting ? longest : Math.min(longest, UNSURE)
+      const most = isLasting(refusal) ? longest : Math.min(longest, UNSURE)
       known.set(nameOf(refusal), {
         refusal,
         back: now + retryAfter,

@@ -25,6 +25,10 @@ export type Refusal =
   | (Refused & { kind: 'concurrency'; lease: Lease; used: number })
   | (Refused & { kind: 'block'; block: Block })
 
+/** True where it holds until the subject may come back: nobody can give back what it was refused for. */
+export const isLasting = (refusal: Refusal): boolean =>
+  refusal.kind !== 'rate' || !(refusal.state.ahead || refusal.charge.refundable)
+
 /** What the limiter answers: a store's answer, or a refusal from memory. */
 export interface CheckResult {
   op: Step['op']

@@ -13,7 +13,7 @@ import type { BlockOrder, LimitVerdict } from '../policy/verdict'
 /** Shadow refusals that one command writes to the log at most: a message may have thousands of recipient domains. */
 const SHADOWS = 20
 
-/** ms that a refusal is remembered at most where something newer may have been heard meanwhile. */
+/** ms that a refusal is remembered at most that may end sooner than it says. */
 const UNSURE = 5000
 
 /** Puts a plan to the limiter; undefined where it counts nothing or there is no limiter. */
@@ -33,7 +33,7 @@ export function refuse(
   plugin: Plugin,
   next: Next,
   connection: Connection,
-  { refusal, blocks, shadows, isStale }: LimitVerdict,
+  { refusal, blocks, shadows, isUnsure }: LimitVerdict,
   about: Record<string, string> = {},
   remembered = false,
 ): boolean {
@@ -53,7 +53,7 @@ export function refuse(
       wait,
       withTime,
       tag,
-      remembersFor: isStale ? UNSURE : (services.limiter?.remembersFor ?? UNSURE),
+      remembersFor: isUnsure ? UNSURE : (services.limiter?.remembersFor ?? UNSURE),
     })
   }
   return true

@@ -3,6 +3,7 @@
 import type { Decision } from '../../../core/decision'
 import type { CheckResult, Refusal as Refused } from '../../../core/limiter'
 import { blockReason, type CounterKey, NEVER } from '../../../core/limiter/contract'
+import { isLasting } from '../../../core/limiter/result'
 import type { LimitsConfig } from '../config'
 import { UNKNOWN_NETWORKS, USER_NETWORK } from './failed-logins'
 import type { Count, Plan } from './plan'
@@ -23,8 +24,8 @@ export interface LimitVerdict {
   shadows: Decision[]
   /** Of a login: the user is known where he comes from now. */
   known: boolean
-  /** A block or a reset may be newer than this. */
-  isStale?: boolean
+  /** It may end sooner than it says. */
+  isUnsure?: boolean
 }
 
 /** Reads the limiter's answer to a check or a dry run. */
@@ -44,7 +45,7 @@ export function judge(config: LimitsConfig, plan: Plan, result: CheckResult): Li
     blocks: blocksOf(plan, result, known),
     shadows: shadowsOf(plan, result, known),
     known,
-    ...(result.isStale && { isStale: true }),
+    ...((result.isStale || !result.refusals.every(isLasting)) && { isUnsure: true }),
   }
 }
 
