@@ -158,6 +158,29 @@ test('what was charged in the Redis that was left is not given back in the new o
   }
 })
 
+test('what was spent in advance in the Redis that was left is not given back in the new one', async () => {
+  await Promise.all([one, other].map((server) => server.run('FLUSHALL')))
+  const watched = makeLimiter(one.settings)
+  const { limiter } = watched
+  const isListening = () => limiter.remembersFor === Number.POSITIVE_INFINITY
+  try {
+    await untilRedis(watched)
+    await until(isListening)
+    const asked = charge('500/1h', { advance: 64 })
+    await limiter.check([asked])
+    const spent = await limiter.check([asked])
+    assert.ok(spent.charged[0]?.budget, 'spent from what the first one took along')
+    limiter.use(other.settings)
+    await until(() => limiter.source === 'redis')
+    await limiter.charge([{ ...asked, cost: 3 }])
+    await limiter.refund(spent)
+    await limiter.close()
+    assert.equal(await other.run('HGET', 'relay-guard:rate:{ip:203.0.113.9}:messages', '1h.used'), '3')
+  } finally {
+    await limiter.close()
+  }
+})
+
 test('switched off, it says so once, and when it is switched on again', async () => {
   const watched = makeLimiter(one.settings)
   await untilRedis(watched)

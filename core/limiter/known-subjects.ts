@@ -39,6 +39,8 @@ export class KnownSubjects {
   /** Names besides addresses that may be blocked, and whether these are all. */
   #suspects = new Set<string>()
   #knowsSuspects = false
+  /** One was left out, so they are not all. */
+  #isOverfull = false
 
   constructor(private readonly forgotten: (subject: KnownSubject) => void) {}
 
@@ -82,7 +84,7 @@ export class KnownSubjects {
   /** All names besides addresses that may be blocked now, by their tags; `changed` tells of each that comes later. */
   knowBlocks(tags: string[]): void {
     for (const tag of tags) this.#suspects.add(tag)
-    this.#knowsSuspects = this.#suspects.size <= SUSPECTS
+    this.#knowsSuspects = !this.#isOverfull && this.#suspects.size <= SUSPECTS
   }
 
   /** A block of it may have come or gone. */
@@ -93,8 +95,12 @@ export class KnownSubjects {
   }
 
   #suspect(tag: string): void {
-    if (this.#suspects.size < SUSPECTS) this.#suspects.add(tag)
-    else this.#knowsSuspects = false
+    if (this.#suspects.size < SUSPECTS) {
+      this.#suspects.add(tag)
+      return
+    }
+    this.#isOverfull = true
+    this.#knowsSuspects = false
   }
 
   /** The store is asked about it. */
@@ -117,6 +123,7 @@ export class KnownSubjects {
   clear(): void {
     this.#suspects.clear()
     this.#knowsSuspects = false
+    this.#isOverfull = false
     for (const known of this.#byTag.values()) this.#drop(known)
   }
 }

@@ -38,7 +38,15 @@ export class WorkerCounts {
   async ask(step: Step, prefetch?: () => Charge[], tries = 0, store = this.store): Promise<CheckResult> {
     if (!step.charges.length && !step.leases.length) return EMPTY
     const served = this.budgets.serve(step)
-    if (served) return { op: step.op, allowed: true, refusals: [], slots: [], source: 'redis', ...served }
+    if (served)
+      return this.#of(store, {
+        op: step.op,
+        allowed: true,
+        refusals: [],
+        slots: [],
+        source: 'redis',
+        ...served,
+      })
     const attempt = this.budgets.attempt(step, prefetch)
     const wait = RECALLS[tries]
     const recall = step.op === 'check' && this.budgets.isListening && wait !== undefined
@@ -50,8 +58,7 @@ export class WorkerCounts {
     }
     const result = resultOf(step, whole, chargedBy(step, whole.at, attempt.from))
     if (attempt.isStale) result.isStale = true
-    this.#chargedIn.set(result, store)
-    return result
+    return this.#of(store, result)
   }
 
   /** What a check would answer: nothing is charged. */
@@ -100,6 +107,11 @@ export class WorkerCounts {
     clearInterval(this.#ticks)
     this.budgets.endAll()
     await this.leases.close()
+  }
+
+  #of(store: Store, result: CheckResult): CheckResult {
+    this.#chargedIn.set(result, store)
+    return result
   }
 
   #tick(): void {
