@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { freePort, until } from '../test/support/redis'
+import { freePort } from '../test/support/ports'
+import { until } from '../test/support/redis'
 
 function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {

@@ -1,6 +1,6 @@
 // The servers of "beside other servers", each set up as the same gateway: mail for local.test goes on to one next hop.
 import { missing, postfix } from '../test/support/mail-servers'
-import { freePort } from '../test/support/redis'
+import { freePort } from '../test/support/ports'
 import { cpuOf } from './cpu'
 import { gatewaySetups } from './gateway-setups'
 import { Server } from './server'

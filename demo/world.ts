@@ -4,7 +4,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeHash } from '../plugins/auth/passwords'
-import { freePort, type Haraka, installHaraka, startHaraka } from '../test/support/haraka'
+import { type Haraka, installHaraka, startHaraka } from '../test/support/haraka'
+import { freePort } from '../test/support/ports'
 import { type Sink, type SinkOptions, startSink } from '../test/support/sink'
 
 /** Who connects from which address: all of 127.0.0.0/8 is this machine. */

@@ -8,9 +8,10 @@ import { unresolvedLines } from '../cli/haraka-plugins'
 import { readDomains } from '../plugins/domains/config'
 import { HarakaDir, inShell, relayGuard } from './support/command'
 import { harakaHome } from './support/install'
+import { freePort } from './support/ports'
 import { readText } from './support/reading'
 import { RedisServer } from './support/redis'
-import { deadPort, startSink } from './support/sink'
+import { startSink } from './support/sink'
 
 let haraka: HarakaDir
 let dir: string
@@ -105,7 +106,7 @@ describe('relay-guard check', () => {
   it('asks each next hop, and sends no mail', async () => {
     const sink = await startSink()
     const lmtp = await startSink({ lmtp: true, path: join(dir, 'lmtp.sock') })
-    const dead = await deadPort()
+    const dead = await freePort()
     try {
       ini(
         'domains.ini',
@@ -312,7 +313,7 @@ describe('relay-guard check', () => {
 
   it('greets the smarthost and logs in, and names it no sender and no recipient', async () => {
     const smarthost = await startSink({ users: { u: 'p' } })
-    const dead = await deadPort()
+    const dead = await freePort()
     try {
       const at = (password: string, port = smarthost.port) => `smtp://u:${password}@127.0.0.1:${port}`
       ini('domains.ini', `[main]\nsmarthost = ${at('p')}\n`)

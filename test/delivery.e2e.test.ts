@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { certificate, privateAuthority } from './support/certificate'
 import { type Haraka, startHaraka } from './support/haraka'
-import { deadPort, type Response, type Sink, type SinkOptions, type Stage, startSink } from './support/sink'
+import { freePort } from './support/ports'
+import { type Response, type Sink, type SinkOptions, type Stage, startSink } from './support/sink'
 import { type Delivery, SmtpClient } from './support/smtp-client'
 
 /** What the client must be told, and at which step at the latest. */
@@ -108,10 +109,10 @@ async function sections(): Promise<string> {
   const parts = [`[main]\nanti_spoof_from = off\ntls_ca = ${join(directory, 'ca.pem')}\n`]
   for (const [name, { sink, keys, login }] of faults) {
     if (sink) sinks.set(name, await startSink(sink))
-    const address = sinks.get(name)?.address() ?? `smtp://127.0.0.1:${await deadPort()}`
+    const address = sinks.get(name)?.address() ?? `smtp://127.0.0.1:${await freePort()}`
     parts.push(section(domainOf(name), login ? address.replace('//', '//anna:secret@') : address, keys))
   }
-  broken = [`smtp://127.0.0.1:${await deadPort()}`, sinks.get('drops at greeting')!.address()]
+  broken = [`smtp://127.0.0.1:${await freePort()}`, sinks.get('drops at greeting')!.address()]
   parts.push(section('spare.test', [...broken, spare.address()].join(', ')))
   parts.push(section('lmtp.test', lmtp.address()))
   return parts.join('')

@@ -4,8 +4,8 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Haraka } from './support/haraka'
 import { only, sessionFrom, startLimits } from './support/limits'
+import { freePort } from './support/ports'
 import { RedisServer, until } from './support/redis'
-import { deadPort } from './support/sink'
 import type { SmtpClient } from './support/smtp-client'
 
 const limits = [
@@ -72,7 +72,7 @@ const failures: Failure[] = [
   },
   {
     name: 'became a replica, and takes no writes',
-    fail: async () => redis.run('REPLICAOF', '127.0.0.1', await deadPort()),
+    fail: async () => redis.run('REPLICAOF', '127.0.0.1', await freePort()),
     mend: () => redis.run('REPLICAOF', 'NO', 'ONE'),
   },
   {

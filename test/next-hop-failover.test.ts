@@ -8,14 +8,8 @@ import { Hosts } from '../core/next-hop/hosts'
 import { withDefaults } from '../core/next-hop/route'
 import { certificate } from './support/certificate'
 import { newClient, routeTo, text, until } from './support/next-hop'
-import {
-  deadPort,
-  type Sink,
-  type SinkOptions,
-  type SinkSession,
-  type Stage,
-  startSink,
-} from './support/sink'
+import { freePort } from './support/ports'
+import { type Sink, type SinkOptions, type SinkSession, type Stage, startSink } from './support/sink'
 
 async function start(t: TestContext, options: SinkOptions = {}): Promise<Sink> {
   const sink = await startSink(options)
@@ -34,7 +28,7 @@ const routeHops = (texts: [string, string]): [NextHop, NextHop] => [
   parseNextHop(texts[0]),
   parseNextHop(texts[1]),
 ]
-const dead = async () => `smtp://127.0.0.1:${await deadPort()}`
+const dead = async () => `smtp://127.0.0.1:${await freePort()}`
 
 /** A port that is bound and whose queue of connections is full: what connects there hears nothing, as behind a firewall. */
 async function blackHole(t: TestContext): Promise<string> {

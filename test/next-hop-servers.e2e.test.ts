@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Envelope } from '../core/next-hop/route'
-import { freePort } from './support/haraka'
+
 import { dovecot, type MailServer, missing, postfix } from './support/mail-servers'
 import { newClient, routeTo, text, until } from './support/next-hop'
+import { freePort } from './support/ports'
 import { type Sink, startSink } from './support/sink'
 
 /** Runs `work` for each number below `count`, so many at a time. */

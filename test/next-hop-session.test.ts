@@ -10,15 +10,9 @@ import { isHere } from '../core/next-hop/session'
 import { arrayWork } from './support/array-work'
 import { certificate, privateAuthority } from './support/certificate'
 import { newClient, routeTo, text } from './support/next-hop'
+import { freePort } from './support/ports'
 import { fc } from './support/random'
-import {
-  deadPort,
-  type Response,
-  type SinkOptions,
-  type SinkSession,
-  type Stage,
-  startSink,
-} from './support/sink'
+import { type Response, type SinkOptions, type SinkSession, type Stage, startSink } from './support/sink'
 
 interface Setting {
   sink?: SinkOptions
@@ -106,7 +100,7 @@ test('a host that cannot be used before the first recipient gives no answer, and
 })
 
 test('a dead host gives no answer at once', async () => {
-  const delivery = newClient().open(routeTo([`smtp://127.0.0.1:${await deadPort()}`]), { mailFrom: '' })
+  const delivery = newClient().open(routeTo([`smtp://127.0.0.1:${await freePort()}`]), { mailFrom: '' })
   assert.match((await delivery.rcpt('b@b.example')).text, /ECONNREFUSED/)
   delivery.abort()
 })

@@ -1,9 +1,10 @@
 // Redis, limiter and journal of a real Haraka: while redis.ini changes, when it stops, and when it does not start.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { freePort, startHarakaExpectingFailure } from './support/haraka'
+import { startHarakaExpectingFailure } from './support/haraka'
 import { begin, today, told } from './support/journal'
 import { redisIni } from './support/limits'
+import { freePort } from './support/ports'
 import { RedisServer, until } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 

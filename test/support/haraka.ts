@@ -12,11 +12,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { harakaScript, installHaraka } from './install'
+import { freePort } from './ports'
 
 export { installHaraka } from './install'
 
@@ -88,19 +88,6 @@ process.on('exit', () => {
     rmSync(dir, { recursive: true, force: true })
   }
 })
-
-/** A TCP port on 127.0.0.1 that nobody uses, below those that the kernel gives to clients. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000)
-    const server = createServer()
-    const free = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-    })
-    if (free) return port
-  }
-}
 
 function put(file: string, text: string) {
   mkdirSync(dirname(file), { recursive: true })

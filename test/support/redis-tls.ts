@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { freePort } from './redis'
+import { freePort } from './ports'
 
 /** Paths of PEM files: an authority, and what it has signed for a server and for a client; a stranger's authority. */
 export interface Certificates {

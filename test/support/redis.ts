@@ -2,31 +2,19 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import type { RedisSettings } from '../../core/redis/endpoint'
+import { freePort } from './ports'
 
 const running = new Set<ChildProcess>()
 // Whatever way the test process ends, no server outlives it.
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
-
-/** A port that nobody listens on, and whose cluster port (+10000) exists. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const address = server.address()
-    server.close()
-    await once(server, 'close')
-    if (address && typeof address === 'object' && address.port < 55_000) return address.port
-  }
-}
 
 /** Waits until `check` is true. Throws after `ms`. */
 export async function until(

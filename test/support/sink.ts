@@ -53,10 +53,3 @@ export async function startSink(options: SinkOptions = {}): Promise<Sink> {
   if (address && typeof address === 'object') sink.port = address.port
   return sink
 }
-
-/** A port where nothing listens. */
-export async function deadPort(): Promise<number> {
-  const sink = await startSink()
-  await sink.close()
-  return sink.port
-}
