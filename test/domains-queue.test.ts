@@ -4,26 +4,34 @@ import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import type { DecisionRecord } from '../core/decision'
 import { onDecision } from '../core/haraka/reply'
 import type { Address, QueuedMail } from '../core/haraka/types'
+import { Limiter } from '../core/limiter'
 import { CongestionFailure, failureReply, HostFailure } from '../core/next-hop/reply'
 import { withDefaults } from '../core/next-hop/route'
+import { services } from '../core/services'
 import { readDomains } from '../plugins/domains/config'
+import { bounce } from '../plugins/domains/hooks/bounce'
 import { decide } from '../plugins/domains/hooks/forward'
-import { bounce, never_to_mx, route } from '../plugins/domains/hooks/outbound'
+import { never_to_mx, route } from '../plugins/domains/hooks/outbound'
 import { HOOK_TIMEOUT } from '../plugins/domains/hooks/queue'
 import { deliver } from '../plugins/domains/hooks/queued-mail'
 import { runtime } from '../plugins/domains/hooks/runtime'
 import { LONGEST_FINAL } from '../plugins/domains/routes'
-import type { Domain } from '../plugins/domains/table'
+import { type Domain, DomainTable } from '../plugins/domains/table'
 import { arrayWork } from './support/array-work'
 import { certificate } from './support/certificate'
 import { addressOf, pluginOf } from './support/connection'
 import { newClient, routeTo } from './support/next-hop'
 import { readText } from './support/reading'
+import { noRedis } from './support/redis'
 import { type SinkOptions, startSink } from './support/sink'
+
+const bouncesVerified = {
+  value: { bounce: 'verified', domains: new DomainTable() },
+} as unknown as typeof runtime.domains
 
 /** A queued message for these recipients, and what Haraka is told of it. */
 function queuedMail(recipients: string[], file: () => Readable) {
@@ -38,6 +46,7 @@ function queuedMail(recipients: string[], file: () => Readable) {
     refcount: 1,
     data_stream: file,
     lognotice: () => undefined,
+    logerror: () => undefined,
     split_to_new_recipients(_recipients: Address[], _why: string, done: (part: QueuedMail) => void) {
       done(this as unknown as QueuedMail)
     },
@@ -187,14 +196,15 @@ test('queued mail without a way out waits, with one decision for each reason and
   ])
 })
 
-test('a DSN is whole, and names nothing behind us', () => {
+test('a DSN is whole, and names nothing behind us', async () => {
   const { plugin } = pluginOf()
-  runtime.domains = { value: { bounce: 'verified' } } as typeof runtime.domains
-  const bounced = (fields: object, message: string, more: object = {}) => {
+  runtime.domains = bouncesVerified
+  const bounced = async (fields: object, message: string, more: object = {}) => {
     const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
     Object.assign(mail.todo.rcpt_to[0]!, fields)
     const error = Object.assign(new Error(message), more)
-    bounce.call(plugin, () => undefined, mail, error)
+    Object.assign(mail.todo.notes, { relay_guard: { mayRelay: true } })
+    await bounce.call(plugin, () => undefined, mail, error)
     const left = mail.todo.rcpt_to[0] as unknown as Record<string, unknown>
     const of = (name: string) => left[`dsn_${name}`]
     return [of('action'), of('status'), of('remote_mta'), of('smtp_response'), of('msg'), error.message]
@@ -203,47 +213,51 @@ test('a DSN is whole, and names nothing behind us', () => {
   const split = Object.assign(addressOf('<b@b.example>'), refusal)
   const local = "Error splitting to new recipients: EACCES open '/var/spool/haraka/x'"
   const cases: [unknown[], unknown[]][] = [
-    [bounced({}, 'x'), ['failed', '5.0.0', undefined, undefined, undefined, 'x']],
+    [await bounced({}, 'x'), ['failed', '5.0.0', undefined, undefined, undefined, 'x']],
     [
-      bounced({ ...refusal, dsn_action: 'failed', dsn_remote_mta: '10.0.0.1' }, 'x'),
+      await bounced({ ...refusal, dsn_action: 'failed', dsn_remote_mta: '10.0.0.1' }, 'x'),
       ['failed', '5.1.1', undefined, 'unknown', undefined, 'x'],
     ],
     [
-      bounced({ dsn_action: 'delayed', dsn_status: '4.4.1' }, 'x'),
+      await bounced({ dsn_action: 'delayed', dsn_status: '4.4.1' }, 'x'),
       ['failed', '5.4.1', undefined, undefined, undefined, 'x'],
     ],
     // Core's own split has lost what was noted on the recipient, but names the recipients before it.
-    [bounced({}, 'x', { bounced_rcpt: [split] }), ['failed', '5.1.1', undefined, 'unknown', undefined, 'x']],
-    [bounced({}, 'x', { deferred_rcpt: [split] }), ['failed', '5.1.1', undefined, 'unknown', undefined, 'x']],
     [
-      bounced({ dsn_status: '5.3.0', dsn_msg: local }, `Too many failures (${local})`),
+      await bounced({}, 'x', { bounced_rcpt: [split] }),
+      ['failed', '5.1.1', undefined, 'unknown', undefined, 'x'],
+    ],
+    [
+      await bounced({}, 'x', { deferred_rcpt: [split] }),
+      ['failed', '5.1.1', undefined, 'unknown', undefined, 'x'],
+    ],
+    [
+      await bounced({ dsn_status: '5.3.0', dsn_msg: local }, `Too many failures (${local})`),
       ['failed', '5.3.0', undefined, undefined, 'Local problem', 'Local problem'],
     ],
   ]
   for (const [actual, expected] of cases) assert.deepEqual(actual, expected)
 })
 
-test('a DSN that is not sent is counted, with the id and the address of who brought the message', () => {
+test('a DSN that is not sent is counted, with the id and the address of who brought the message', async () => {
   const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
   const { plugin } = pluginOf()
-  runtime.domains = { value: { bounce: 'verified' } } as typeof runtime.domains
+  runtime.domains = bouncesVerified
   const heard: DecisionRecord[] = []
   onDecision((decision) => void heard.push(decision))
-  const bounced = (memory?: object) => {
-    Object.assign(mail, { lognotice: () => undefined })
+  const bounced = async (memory?: object) => {
     Object.assign(mail.todo, {
       uuid: '7F3A0C91-0000-0000-0000-000000000000.2.1',
       notes: { relay_guard: memory },
     })
     const answers: unknown[] = []
-    bounce.call(plugin, (code) => void answers.push(code), mail, new Error('x'))
+    await bounce.call(plugin, (code) => void answers.push(code), mail, new Error('x'))
     return answers[0]
   }
-  assert.equal(bounced(), CONT)
-  assert.equal(bounced({ mayRelay: true, spfPass: false }), CONT)
-  assert.equal(bounced({ ip: '203.0.113.9', mayRelay: false, spfPass: true }), CONT)
+  assert.equal(await bounced({ mayRelay: true, spfPass: false }), CONT)
+  assert.equal(await bounced({ ip: '203.0.113.9', mayRelay: false, spfPass: true }), CONT)
   assert.deepEqual(heard, [])
-  assert.equal(bounced({ ip: '203.0.113.9', mayRelay: false, spfPass: false }), OK)
+  assert.equal(await bounced({ ip: '203.0.113.9', mayRelay: false, spfPass: false }), OK)
   const [{ outcome, id, ip, from, to, accepted } = {} as DecisionRecord] = heard
   assert.deepEqual(
     { outcome, id, ip, from, to, accepted },
@@ -256,6 +270,80 @@ test('a DSN that is not sent is counted, with the id and the address of who brou
       accepted: false,
     },
   )
+  assert.equal(await bounced(), OK)
+  assert.equal(heard.length, 2)
+})
+
+describe('DSNs to one domain', () => {
+  const known = { relay_guard: { ip: '203.0.113.9', mayRelay: false, spfPass: true } }
+
+  /** A DSN of a message that core discards, and puts back, as it does; `waits`: in seconds. */
+  async function bounced(notes: object = known, error = 'x') {
+    const { mail } = queuedMail(['b@b.example'], () => Readable.from(''))
+    const { plugin } = pluginOf()
+    const waits: number[] = []
+    let isLost = false
+    Object.assign(mail.todo, { notes })
+    Object.assign(mail, {
+      discard: () => {
+        isLost = --mail.refcount === 0
+      },
+      deferred_respond: async (_code: number, _text: string, { delay }: { delay: number }) =>
+        void waits.push(delay),
+    })
+    let answer: unknown
+    const next = (code?: number) => {
+      answer = code
+      if (code !== CONT) mail.discard()
+    }
+    await bounce.call(plugin, next, mail, new Error(error))
+    return { answer, waits, isLost }
+  }
+
+  before(() => {
+    runtime.domains = bouncesVerified
+    services.limiter = new Limiter({ settings: noRedis, log: () => undefined })
+  })
+  after(async () => {
+    await services.limiter?.close()
+    services.limiter = undefined
+  })
+
+  test('are 500 in an hour; the next ones wait, as many as have room, and what is then dropped is counted', async () => {
+    const heard: DecisionRecord[] = []
+    onDecision((decision) => void heard.push(decision))
+    for (let n = 0; n < 500; n++) assert.equal((await bounced()).answer, CONT)
+    assert.equal(heard.length, 0)
+    for (let n = 0; n < 1000; n++) {
+      const { answer, waits, isLost } = await bounced()
+      assert.deepEqual([answer, waits.length, isLost], [OK, 1, false])
+      assert.ok(waits[0]! >= 1 && waits[0]! <= 7200, `${waits}`)
+    }
+    const { answer, waits, isLost } = await bounced()
+    assert.deepEqual([answer, waits, isLost], [OK, [], true])
+    const outcomes = heard.map(({ outcome }) => outcome)
+    assert.deepEqual(
+      ['bounce.limited', 'bounce.dropped'].map((name) => outcomes.filter((each) => each === name).length),
+      [1000, 1],
+    )
+    assert.match(
+      heard[0]?.reply ?? '',
+      /^450 4\.7\.1 Too many DSNs to a\.example \(500\/1h\), trying again in/,
+    )
+    assert.match(heard.at(-1)?.reply ?? '', /^550 5\.7\.1 Too many DSNs to a\.example .*no more can wait$/)
+  })
+
+  test('do not wait again where the queue did not take the message back', async () => {
+    const { waits, isLost } = await bounced(known, 'Error re-queueing email: ENOENT')
+    assert.deepEqual([waits, isLost], [[], true])
+  })
+
+  test('wait where judging them fails, and none is sent meanwhile', async () => {
+    runtime.domains = { value: undefined as unknown } as typeof runtime.domains
+    const { answer, waits, isLost } = await bounced()
+    assert.deepEqual([answer, waits, isLost], [OK, [600], false])
+    runtime.domains = bouncesVerified
+  })
 })
 
 test('four times the recipients of a queued message are four times the work, also where LMTP refused half of them', async (t) => {

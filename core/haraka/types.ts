@@ -145,6 +145,8 @@ export interface QueuedMail {
   data_stream(): Readable
   split_to_new_recipients(recipients: HarakaAddress[], why: string, done: (part: QueuedMail) => void): void
   temp_fail(why: string): void
+  /** After the hooks at `temp_fail`: puts the queue file back, to be tried again after `delay` seconds. */
+  deferred_respond(code: number, message: string, params: { delay: number; err: string }): Promise<void>
   bounce(why: string): void
   discard(): void
   delivered(

@@ -18,9 +18,10 @@ import { judge, runtime } from './hooks/runtime'
 import { abandonDelivery } from './hooks/transaction'
 import { queueWarnings } from './other-queues'
 
+export { bounce } from './hooks/bounce'
 export { judge_message, last_look } from './hooks/data'
 export { begin, judge_sender } from './hooks/mail'
-export { bounce, never_to_mx, route } from './hooks/outbound'
+export { never_to_mx, route } from './hooks/outbound'
 export { hand_over, hand_over_relayed, keep_from_others, nobody_took_it } from './hooks/queue'
 export { accept_ours, ask_next_hop, judge_recipient, last_word } from './hooks/rcpt'
 

@@ -39,7 +39,7 @@ export const messageAssumptions: Assumption[] = [
     'outbound/hmail.js',
     'HMailItem.prototype',
     item,
-    'found_mx data_stream split_to_new_recipients delivered temp_fail bounce discard lognotice logerror',
+    'found_mx data_stream split_to_new_recipients delivered temp_fail deferred_respond bounce discard lognotice logerror',
   ),
   {
     where: 'outbound/hmail.js',

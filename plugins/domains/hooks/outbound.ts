@@ -8,9 +8,9 @@ import { senderSpf } from '../../../core/haraka/spf-result'
 import type { Connection, Next, Outbound, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
 import type { Outcome, Reply } from '../../../core/next-hop/reply'
 import type { Route } from '../../../core/next-hop/route'
-import { type Memory, mayBounce } from '../policy/bounce'
+import type { Memory } from '../policy/bounce'
 import { queuedRoute } from '../policy/queued-route'
-import { completeDsn, note } from './dsn'
+import { note } from './dsn'
 import { bodyOf } from './forward'
 import { deliver } from './queued-mail'
 import { runtime } from './runtime'
@@ -62,7 +62,8 @@ export function rememberClient(connection: Connection, transaction: Transaction)
   return memory
 }
 
-const memoryOf = ({ todo }: QueuedMail) => todo.notes['relay_guard'] as Memory | undefined
+/** What was remembered of the client who brought a queued message; undefined where it was queued without us. */
+export const memoryOf = ({ todo }: QueuedMail) => todo.notes['relay_guard'] as Memory | undefined
 
 /** Asked at each try, so that the configuration in force at the try decides. */
 export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
@@ -110,13 +111,4 @@ function hold(plugin: Plugin, next: Next, mail: QueuedMail, host: string, held: 
     return Promise.resolve()
   }
   next(OK, { exchange: host, priority: 0 })
-}
-
-/** Haraka is about to send a DSN. */
-export function bounce(this: Plugin, next: Next, mail: QueuedMail, error: Error): void {
-  const memory = memoryOf(mail)
-  const dropped = mayBounce(runtime.domains.value, memory)
-  if (dropped) recordQueued(this, mail, dropped, memory?.ip)
-  else completeDsn(mail, error)
-  next(dropped ? OK : CONT)
 }

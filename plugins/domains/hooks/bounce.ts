@@ -1,0 +1,72 @@
+// Haraka is about to send a DSN: it goes out, is dropped, or waits because too many have gone to that domain.
+
+import { plain } from '../../../core/haraka/address'
+import { recordQueued } from '../../../core/haraka/reply'
+import type { Next, Plugin, QueuedMail } from '../../../core/haraka/types'
+import { domainOf } from '../../../core/mail-address'
+import { services } from '../../../core/services'
+import { type DsnRecipient, dsnCharge, mayBounce, overLimit } from '../policy/bounce'
+import { completeDsn } from './dsn'
+import { memoryOf } from './outbound'
+import { runtime } from './runtime'
+
+/** After a failure of our own nobody knows whether a DSN may go out: the message is tried again after so many seconds. */
+const AFTER_FAILURE = 600
+
+/** Core's words where a message could not be put back into the queue: then no DSN of it waits there either. */
+const NOT_PUT_BACK = /Error re-queueing email/
+
+/** So many DSNs over the limit may wait in a worker: whoever causes them does not fill the queue. */
+const MOST_WAITING = 1000
+
+/** When the DSNs that wait are tried again, unix ms. */
+let waiting: number[] = []
+
+/** Never rejects: Haraka takes a hook that throws as one that lets the DSN go out. */
+export async function bounce(this: Plugin, next: Next, mail: QueuedMail, error: Error): Promise<void> {
+  const delay = await judge(this, mail, error).catch((failure: unknown) => {
+    mail.logerror(this, 'judging a DSN failed:', failure)
+    return NOT_PUT_BACK.test(error.message) ? 0 : AFTER_FAILURE
+  })
+  if (delay === undefined) return next(CONT)
+  if (delay > 0) mail.refcount++
+  // Core discards a message that gets no DSN; one that is tried again is held once more.
+  next(OK)
+  if (delay > 0) await mail.deferred_respond(CONT, '', { delay, err: 'its DSN has to wait' })
+}
+
+/** Resolves to undefined where the DSN goes out, to 0 where none does, else to the seconds after which it is tried again. */
+async function judge(plugin: Plugin, mail: QueuedMail, error: Error): Promise<number | undefined> {
+  const config = runtime.domains.value
+  const memory = memoryOf(mail)
+  const { user, host } = plain(mail.todo.mail_from)
+  const domain = domainOf(host ?? '') ?? host ?? ''
+  const recipient: DsnRecipient = !user ? 'null' : config.domains.find(domain) ? 'ours' : 'foreign'
+  const refused = mayBounce(config, recipient, memory)
+  if (refused) {
+    recordQueued(plugin, mail, refused, memory?.ip)
+    return 0
+  }
+  const limited = recipient === 'foreign' && (await overTheLimit(domain, error))
+  if (limited) {
+    recordQueued(plugin, mail, limited.decision, memory?.ip)
+    return limited.delay
+  }
+  completeDsn(mail, error)
+  return undefined
+}
+
+/** Counts a DSN to this domain. Resolves to undefined where there is room for it. */
+async function overTheLimit(domain: string, error: Error) {
+  const answer = await services.limiter?.check([dsnCharge(domain)])
+  if (!answer || answer.allowed) return undefined
+  const now = Date.now()
+  waiting = waiting.filter((until) => until > now)
+  const { decision, delay } = overLimit(runtime.domains.value, domain, {
+    retryAfter: answer.refusals[0]?.retryAfter ?? 0,
+    canWait: waiting.length < MOST_WAITING && !NOT_PUT_BACK.test(error.message),
+    random: Math.random(),
+  })
+  if (delay > 0) waiting.push(now + delay * 1000)
+  return { decision, delay }
+}
