@@ -167,9 +167,10 @@ test('what was spent in advance in the Redis that was left is not given back in 
     await untilRedis(watched)
     await until(isListening)
     const asked = charge('500/1h', { advance: 64 })
-    await limiter.check([asked])
+    // Something is taken along for who comes again.
+    for (let i = 0; i < 2; i++) await limiter.check([asked])
     const spent = await limiter.check([asked])
-    assert.ok(spent.charged[0]?.budget, 'spent from what the first one took along')
+    assert.ok(spent.charged[0]?.budget, 'spent from what was taken along')
     limiter.use(other.settings)
     await until(() => limiter.source === 'redis')
     await limiter.charge([{ ...asked, cost: 3 }])

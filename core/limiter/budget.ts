@@ -6,6 +6,8 @@ import type { Rate } from './rate'
 const SMALL = 100
 /** So long, ms, a look at a counter of which not more than half is used holds. */
 const GLANCE = 5000
+/** Not used for this long (ms), what is held is given back: only who was here since then is granted some. */
+export const IDLE = 1000
 /** The first grant that is asked for is this part of the largest. */
 const FIRST = 64
 
@@ -35,7 +37,7 @@ export class Budget {
   at = 0
   until = 0
   /** When it was last spent or granted. */
-  usedAt = 0
+  usedAt = Number.NEGATIVE_INFINITY
   /** Changes when all that was held is given back: what was spent before cannot be put back. */
   generation = 0
   /** How the counter stood when the store was last asked. */
@@ -84,10 +86,10 @@ export class Budget {
   }
 
   /** How much to ask for beside a cost that is not covered. */
-  wanted({ advance = 0, limit, checkOnly, cost }: Charge): number {
+  wanted({ advance = 0, limit, checkOnly, cost }: Charge, now: number): number {
     if (!advance) return 0
     if (checkOnly) return cost
-    if (smallest(limit) < SMALL) return 0
+    if (smallest(limit) < SMALL || now - Math.max(this.usedAt, this.#seenAt) >= IDLE) return 0
     if (this.#wasGranted) this.#want = Math.min(2 * this.#want, advance)
     return Math.min(this.#want, this.#room)
   }

@@ -2,10 +2,10 @@
 // something in advance again. Only while the worker listens: otherwise it could not hear that others want it back.
 import type { Asked, Attempt } from './attempt'
 import { Budget, type Charged } from './budget'
-import type { Answer, Charge, CounterState, Step } from './contract'
+import { type Answer, type Charge, type CounterState, newCharge, type Step } from './contract'
 import { HeldBudgets } from './held-budgets'
 import { type KnownSubject, KnownSubjects } from './known-subjects'
-import { isSameRate } from './rate'
+import { isSameRate, unlimited } from './rate'
 import type { Returns } from './returns'
 
 const UNLIMITED: CounterState = { refused: false, used: 0, limit: 0, window: '', retryAfter: 0 }
@@ -119,7 +119,7 @@ export class Budgets {
     }
     for (const { scope, subject } of unclear) {
       if (ask.charges.some((charge) => charge.scope === scope && charge.subject === subject)) continue
-      ask.charges.push({ scope, subject, what: '', cost: 0, limit: { windows: [] } })
+      ask.charges.push(newCharge({ scope, subject }, '', unlimited, 0))
     }
     for (const charge of prefetch?.() ?? []) this.#take(attempt, charge, now)
     for (const [budget, at] of attempt.where) budget.pending += ask.charges[at]!.extra ?? 0
@@ -164,7 +164,7 @@ export class Budgets {
       return ask.charges.push({ ...charge, settled, at }) - 1
     }
     return budget
-      ? asking(attempt, { budget, subject }, budget.ask(charge, budget.wanted(charge)))
+      ? asking(attempt, { budget, subject }, budget.ask(charge, budget.wanted(charge, now)))
       : ask.charges.push(charge) - 1
   }
 

@@ -14,26 +14,50 @@ export interface Charge extends CounterKey {
   cost: number
   limit: Rate
   /** Counts and reports, but never refuses. */
-  shadow?: boolean
+  shadow?: boolean | undefined
   /** Must have room for the cost, but is not charged: what is counted only later, as failed logins. */
-  checkOnly?: boolean
+  checkOnly?: boolean | undefined
   /** May be given back at any moment, by any process: that it was refused is not remembered. */
-  brief?: boolean
+  brief?: boolean | undefined
   /** May be given back at any moment: that it was refused is not remembered for long. */
-  refundable?: boolean
+  refundable?: boolean | undefined
   /** Once over, everything of this subject is refused for so long, in ms. */
-  block?: number
+  block?: number | undefined
   /** A worker may take so much of it in advance at once, and spend it without asking; not given: nothing. */
-  advance?: number
+  advance?: number | undefined
   /** A check of it need not be of this moment, as long as not more than half is used: it is only counted after the fact. */
-  glance?: boolean
+  glance?: boolean | undefined
   /** In a step: so much is wanted in advance. A store may grant less, or nothing, and never refuses because of it. */
-  extra?: number
+  extra?: number | undefined
   /** In a step: of what was granted to the worker before, so much is used, or in a refund given back. */
-  settled?: number
+  settled?: number | undefined
   /** In a step, for `settled` and a refund: when that was charged, unix ms of the store's clock. */
-  at?: number
+  at?: number | undefined
 }
+
+/** A charge with every field there is, so that V8 reads and copies all of them as objects of one shape. */
+export const newCharge = (
+  { scope, subject }: CounterKey,
+  what: string,
+  limit: Rate,
+  cost: number,
+): Charge => ({
+  scope,
+  subject,
+  what,
+  cost,
+  limit,
+  shadow: undefined,
+  checkOnly: undefined,
+  brief: undefined,
+  refundable: undefined,
+  block: undefined,
+  advance: undefined,
+  glance: undefined,
+  extra: undefined,
+  settled: undefined,
+  at: undefined,
+})
 
 /** What a worker was given in advance. It is charged, and may be used until the current tenth of the window ends. */
 export interface Grant {

@@ -1,10 +1,8 @@
 // The budgets of a worker that hold something. Each is given back when it was not used for a while, and before its tenth ends.
-import type { Budget } from './budget'
+import { type Budget, IDLE } from './budget'
 import type { Grant } from './contract'
 import type { Returns } from './returns'
 
-/** Not used for this long (ms), a budget is given back. */
-const IDLE = 1000
 /** What ends within so many ms is given back, so that it arrives before its tenth ends: later nobody can recall it. */
 const ENDING = 50
 /** One look gives back all that ends within so many ms more. */

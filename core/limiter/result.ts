@@ -10,6 +10,7 @@ import {
   NEVER,
   type Source,
   type Step,
+  type Store,
 } from './contract'
 
 interface Refused {
@@ -29,6 +30,9 @@ export type Refusal =
 export const isLasting = (refusal: Refusal): boolean =>
   refusal.kind !== 'rate' || !(refusal.state.ahead || refusal.charge.refundable)
 
+/** Where a result was charged. */
+export const CHARGED_IN = Symbol('charged in')
+
 /** What the limiter answers: a store's answer, or a refusal from memory. */
 export interface CheckResult {
   op: Step['op']
@@ -45,6 +49,7 @@ export interface CheckResult {
   charged: Charged[]
   /** Something was heard before the answer came that may be newer: a refusal is not to be remembered. */
   isStale?: boolean
+  [CHARGED_IN]?: Store
 }
 
 /** A slot may come free at any time; so long, in ms, a client is asked to wait, and is refused without asking. */

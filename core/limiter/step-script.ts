@@ -64,8 +64,11 @@ export function makeCall(
 const MARGIN = 5
 
 /** The tenth that ends first, ms from `at` (unix ms) on. */
-const restOfTenth = ({ windows }: Rate, at: number): number =>
-  Math.min(...windows.map(({ ms }) => ms / BUCKETS - (at % (ms / BUCKETS))))
+function restOfTenth({ windows }: Rate, at: number): number {
+  let rest = Number.POSITIVE_INFINITY
+  for (const { ms } of windows) rest = Math.min(rest, ms / BUCKETS - (at % (ms / BUCKETS)))
+  return rest
+}
 
 /**
  * step.lua's reply as an answer, undefined if it came too late and nothing was done. Throws if it is none. `sent`: when it

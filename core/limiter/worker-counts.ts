@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Budgets } from './budgets'
 import type { Charge, Step, Store } from './contract'
 import { Leases } from './leases'
-import { type CheckResult, chargedBy, EMPTY, resultOf } from './result'
+import { CHARGED_IN, type CheckResult, chargedBy, EMPTY, resultOf } from './result'
 import { type Returned, Returns } from './returns'
 import { stepInParts } from './split-step'
 
@@ -17,8 +17,6 @@ export class WorkerCounts {
   readonly budgets: Budgets
   readonly leases: Leases
   readonly #returns = new Returns((returned) => this.#giveBack(returned))
-  /** Where each result was charged. */
-  #chargedIn = new WeakMap<CheckResult, Store>()
   #ticks: NodeJS.Timeout
 
   constructor(private store: Store) {
@@ -71,7 +69,7 @@ export class WorkerCounts {
   async refund(result: CheckResult, refund: Step): Promise<void> {
     const { source, charged } = result
     if (source === 'remembered') return
-    const isElsewhere = (this.#chargedIn.get(result) ?? this.store) !== this.store
+    const isElsewhere = (result[CHARGED_IN] ?? this.store) !== this.store
     // Charged in a Redis that was left since: it cannot be given back there, and must not be given back here.
     if (isElsewhere && source === 'redis') return
     const charges: Charge[] = []
@@ -110,7 +108,7 @@ export class WorkerCounts {
   }
 
   #of(store: Store, result: CheckResult): CheckResult {
-    this.#chargedIn.set(result, store)
+    result[CHARGED_IN] = store
     return result
   }
 

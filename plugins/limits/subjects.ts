@@ -68,6 +68,13 @@ const hostName = memo((host) => domainOf(host) ?? host.toLowerCase())
 const mailboxName = (local: string, host: string): string =>
   `${withoutTag(unquoted(local)).toLowerCase()}@${host}`
 
+/** Owners with this name, kept: see `ipOf`. */
+const named = (scope: Scope) => memo((subject): CounterOwner => ({ scope, subject }))
+const senderOf = named('sender')
+const senderDomainOf = named('sender domain')
+const recipientOf = named('recipient')
+const recipientDomainOf = named('recipient domain')
+
 /**
  * MAIL FROM and its domain, where they can be believed. Of the null sender, and where anybody could have written the
  * name, nobody but the client is to blame: its address is counted in the sender's place.
@@ -75,31 +82,20 @@ const mailboxName = (local: string, host: string): string =>
 export function sendersOf({ sender, mayRelay, senderSpf, ip }: Party, ipv6Prefix: number): CounterOwner[] {
   const believed = mayRelay || senderSpf === 'pass'
   const host = sender && believed && sender.user !== '' ? domainOf(sender.host) : undefined
-  if (sender && host) {
-    return [
-      { scope: 'sender', subject: mailboxName(sender.user, host) },
-      { scope: 'sender domain', subject: host },
-    ]
-  }
+  if (sender && host) return [senderOf(mailboxName(sender.user, host)), senderDomainOf(host)]
   const { subject } = ipOf(ip, ipv6Prefix)
-  return [
-    { scope: 'sender', subject },
-    { scope: 'sender domain', subject },
-  ]
+  return [senderOf(subject), senderDomainOf(subject)]
 }
 
 /** <postmaster> has no domain. */
 export function recipientsOf({ user, host }: Mailbox): CounterOwner[] {
   const domain = hostName(host)
-  const who: CounterOwner = { scope: 'recipient', subject: mailboxName(user, domain) }
+  const who = recipientOf(mailboxName(user, domain))
   return domain === '' ? [who] : [who, recipientDomain(domain)]
 }
 
 /** The counter of a domain that gets mail. */
-export const recipientDomain = (host: string): CounterOwner => ({
-  scope: 'recipient domain',
-  subject: hostName(host),
-})
+export const recipientDomain = (host: string): CounterOwner => recipientDomainOf(hostName(host))
 
 /** The counter of a login. */
-export const userOf = (user: string): CounterOwner => ({ scope: 'user', subject: user.toLowerCase() })
+export const userOf = memo((user): CounterOwner => ({ scope: 'user', subject: user.toLowerCase() }))

@@ -75,10 +75,22 @@ export class World {
     return this.#now + this.#ahead
   }
 
+  /** ms of a clock that nobody sets. */
+  get steadyNow(): number {
+    return this.#now
+  }
+
   /** What live workers may still spend without asking. */
   get held(): number {
     let held = 0
     for (const [{ left }, { isAlive }] of this.budgets) if (isAlive) held += left
+    return held
+  }
+
+  /** The same with what they have asked for and not been answered yet. */
+  get heldSoon(): number {
+    let held = 0
+    for (const [{ left, pending }, { isAlive }] of this.budgets) if (isAlive) held += left + pending
     return held
   }
 

@@ -3,10 +3,10 @@
 import { partyOf } from '../../../core/haraka/party-of'
 import { guarded } from '../../../core/haraka/reply'
 import type { Connection, HarakaAddress } from '../../../core/haraka/types'
-import { mailing } from '../policy/plan'
+import { mailing, withLook } from '../policy/plan'
 import { judge, type LimitVerdict } from '../policy/verdict'
 import { ask, refuse } from './check'
-import { settle, shutOut, withLook } from './recipient-outcome'
+import { settle, shutOut } from './recipient-outcome'
 import { runtime } from './runtime'
 import { sessionOf } from './session'
 
@@ -30,9 +30,11 @@ export const count_message = guarded(async function (
  * with MAIL. Undefined where nothing is counted.
  */
 export async function countMessage(connection: Connection, size = 0): Promise<LimitVerdict | undefined> {
-  const plan = withLook(mailing(runtime.limits.value, partyOf(connection), size), connection)
+  const config = runtime.limits.value
+  const party = partyOf(connection)
+  const plan = withLook(config, party, mailing(config, party, size))
   const said = await ask('check', plan)
   if (!said || said.allowed) sessionOf(connection).message = connection.transaction?.uuid
   if (said?.allowed) shutOut(connection, plan, said)
-  return said && judge(runtime.limits.value, plan, said)
+  return said && judge(config, plan, said)
 }

@@ -7,7 +7,7 @@ import { partyOf } from '../../../core/haraka/party-of'
 import type { Connection } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
 import { services } from '../../../core/services'
-import { type Count, type Plan, refusing } from '../policy/plan'
+import { type Plan, refusing } from '../policy/plan'
 import { withRetryAfter } from '../policy/refusal'
 import { overNow } from '../policy/verdict'
 import { ask, setBlocks } from './check'
@@ -16,18 +16,6 @@ import { sessionOf } from './session'
 
 /** So long, ms; then the limiter is asked again. */
 const SHUT = 5000
-
-/** Looks without refusing: a message to nobody is allowed. */
-function looks(count: Count): Count[] {
-  if (!count.reason || count.reason.limit.action === 'shadow') return []
-  return [{ ...count, charge: { ...count.charge, checkOnly: true, shadow: true } }]
-}
-
-/** The plan, and a look at whether another refused recipient would be too many. */
-export const withLook = (plan: Plan, connection: Connection): Plan => ({
-  ...plan,
-  counts: [...plan.counts, ...refusing(runtime.limits.value, partyOf(connection), 1).counts.flatMap(looks)],
-})
 
 /** Reads the answer to a look, and shuts the client out where there is no room left. */
 export function shutOut(connection: Connection, plan: Plan, result: CheckResult): void {

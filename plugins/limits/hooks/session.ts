@@ -30,21 +30,19 @@ export interface Session {
   shut?: { refusal: Refusal; blocks: BlockOrder[]; since: number; until: number }
 }
 
-const sessions = new WeakMap<Connection, Session>()
+// On Haraka's own object, under a name that only this file has: the collector walks weak collections each time.
+const SESSION = Symbol('relay-guard limits')
 
 /** The state of a connection, made at the first call. */
 export function sessionOf(connection: Connection): Session {
-  let session = sessions.get(connection)
-  if (!session) {
-    session = {
-      counted: '',
-      lease: '',
-      message: undefined,
-      weighed: undefined,
-      refused: 0,
-      refusedByLimit: 0,
-    }
-    sessions.set(connection, session)
+  const holder: Connection & { [SESSION]?: Session } = connection
+  holder[SESSION] ??= {
+    counted: '',
+    lease: '',
+    message: undefined,
+    weighed: undefined,
+    refused: 0,
+    refusedByLimit: 0,
   }
-  return session
+  return holder[SESSION]
 }

@@ -1,6 +1,6 @@
 // Which counters an SMTP event touches. Pure: the hooks put a plan's step to the limiter, and verdict.ts says what its
 // answer means.
-import type { Charge, Lease } from '../../../core/limiter/contract'
+import { type Charge, type Lease, newCharge } from '../../../core/limiter/contract'
 import { type Rate, unlimited } from '../../../core/limiter/rate'
 import type { Mailbox, Party } from '../../../core/party'
 import type { Limit, LimitsConfig, What } from '../config'
@@ -48,7 +48,7 @@ export interface Plan {
   counts: Count[]
   slots: Slot[]
   /** What the session will need next, with its amount as cost: taken in advance, if the store is asked anyway. */
-  next?: () => Charge[]
+  next?: (() => Charge[]) | undefined
 }
 
 /** So much a worker may hold in advance of one counter; of the rest nothing, as each of them must be known everywhere. */
@@ -152,9 +152,9 @@ export function ruled(
   what: What,
   who: CounterOwner,
 ): (Reason & Ruling) | undefined {
+  if (isExempt(config, party, what)) return undefined
   const limit = config.perScope[who.scope]?.get(what)
-  if (!limit || (party.classification.class === 'relay' && config.exemptRelay && EXEMPT.includes(what)))
-    return undefined
+  if (!limit) return undefined
   const { key, rate, subject } = limit.exceptions(who) ?? {
     key: 'limit',
     rate: limit.rate,
@@ -163,14 +163,12 @@ export function ruled(
   return { limit, key, rate, subject }
 }
 
+const isExempt = ({ exemptRelay }: LimitsConfig, { classification }: Party, what: What): boolean =>
+  exemptRelay && classification.class === 'relay' && EXEMPT.includes(what)
+
 /** A charge of 1, under no section. */
-export const chargeOf = (who: { scope: string; subject: string }, what: string, limit: Rate): Charge => ({
-  what,
-  scope: who.scope,
-  subject: who.subject,
-  cost: 1,
-  limit,
-})
+export const chargeOf = (who: { scope: string; subject: string }, what: string, limit: Rate): Charge =>
+  newCharge(who, what, limit, 1)
 
 /** A charge by a section: under its action and its block. `rate`: its own, or that of an exception. */
 export function chargeUnder(
@@ -181,22 +179,59 @@ export function chargeUnder(
   const charge = chargeOf(who, what, rate)
   if (action === 'shadow') charge.shadow = true
   if (block > 0) charge.block = block
-  const advance = ADVANCE[what]
-  if (advance !== undefined) charge.advance = advance
+  charge.advance = ADVANCE[what]
   if (what === 'recipients' || what === 'bytes') charge.refundable = true
   if (what === 'refused recipients') charge.glance = true
   return charge
 }
 
+/** What one owner is charged for one thing: the count of 1, undefined where it is not limited; its key is its own. */
+interface OwnerCount {
+  count: Count | undefined
+  isOwn: boolean
+}
+
+type OwnerCounts = Map<What, OwnerCount>
+
+/** Owners whose counts are kept; when one more comes, all are forgotten. */
+const CAPACITY = 8192
+/** The steps of a session, and clients that come again, ask for the same owners: subjects.ts keeps those. */
+const kept = new WeakMap<LimitsConfig, Map<CounterOwner, OwnerCounts>>()
+
+function ownerCount(config: LimitsConfig, party: Party, what: What, who: CounterOwner): OwnerCount {
+  let owners = kept.get(config)
+  if (!owners || owners.size > CAPACITY) {
+    owners = new Map()
+    kept.set(config, owners)
+  }
+  let counts = owners.get(who)
+  if (!counts) {
+    counts = new Map()
+    owners.set(who, counts)
+  }
+  const before = counts.get(what)
+  if (before) return before
+  const rule = ruled(config, party, what, who)
+  const made: OwnerCount = { count: rule && countBy(who, rule), isOwn: rule?.subject === who.subject }
+  counts.set(what, made)
+  return made
+}
+
+const countBy = ({ scope }: CounterOwner, { limit, key, rate, subject }: Reason & Ruling): Count => ({
+  charge: chargeUnder(limit, rate, { scope, subject }),
+  reason: { limit, key },
+})
+
 function needing(config: LimitsConfig, party: Party, whos: CounterOwner[], needed: Needed[]): Charge[] {
-  return whos.flatMap((who) =>
-    needed.flatMap(([what, amount]): Charge[] => {
-      const rule = ruled(config, party, what, who)
-      if (!rule?.rate.windows.length) return []
-      const { limit, rate, subject } = rule
-      return [{ ...chargeUnder(limit, rate, { scope: who.scope, subject }), cost: amount }]
-    }),
-  )
+  const charges: Charge[] = []
+  for (const who of whos) {
+    for (const [what, amount] of needed) {
+      if (isExempt(config, party, what)) continue
+      const charge = ownerCount(config, party, what, who).count?.charge
+      if (charge?.limit.windows.length) charges.push({ ...charge, cost: amount })
+    }
+  }
+  return charges
 }
 
 /** What is counted at an event, how much of it, and whether it is charged now or only has to have room. */
@@ -212,18 +247,26 @@ function countAll(config: LimitsConfig, party: Party, whos: CounterOwner[], coun
   for (const who of whos) {
     let seen = false
     for (const { what, cost = 1, checkOnly } of counted) {
-      const rule = ruled(config, party, what, who)
-      if (!rule) continue
-      const { limit, key, rate, subject } = rule
-      const charge = chargeUnder(limit, rate, { scope: who.scope, subject })
-      charge.cost = cost
-      if (checkOnly) charge.checkOnly = true
-      counts.push({ charge, reason: { limit, key } })
-      seen ||= subject === who.subject
+      if (isExempt(config, party, what)) continue
+      const { count, isOwn } = ownerCount(config, party, what, who)
+      if (!count) continue
+      const isPlain = cost === 1 && !checkOnly
+      counts.push(isPlain ? count : { ...count, charge: { ...count.charge, cost, checkOnly } })
+      seen ||= isOwn
     }
     if (!seen) counts.push({ charge: chargeOf(who, counted[0]!.what, unlimited) })
   }
   return counts
+}
+
+/** The plan, and a look at whether another refused recipient would be too many. It refuses nobody: a message to nobody is allowed. */
+export function withLook(config: LimitsConfig, party: Party, plan: Plan): Plan {
+  const counts = plan.counts.slice()
+  for (const { charge, reason } of refusing(config, party, 1).counts) {
+    if (!reason || reason.limit.action === 'shadow') continue
+    counts.push({ charge: { ...charge, checkOnly: true, shadow: true }, reason })
+  }
+  return { event: plan.event, counts, slots: plan.slots, next: plan.next }
 }
 
 /** More than there can be: a lease under `shadow` is taken and never refused. */

@@ -30,6 +30,7 @@ export interface LimitVerdict {
 
 /** Reads the limiter's answer to a check or a dry run. */
 export function judge(config: LimitsConfig, plan: Plan, result: CheckResult): LimitVerdict {
+  if (plan.event !== 'auth' && isFine(plan, result)) return { blocks: [], shadows: [], known: false }
   const known = plan.counts.some(
     ({ when }, at) => when === 'known-network check' && (result.states[at]?.used ?? 0) > 0,
   )
@@ -47,6 +48,12 @@ export function judge(config: LimitsConfig, plan: Plan, result: CheckResult): Li
     known,
     ...((result.isStale || !result.refusals.every(isLasting)) && { isUnsure: true }),
   }
+}
+
+/** Nothing was refused, also by no shadow. */
+function isFine({ slots }: Plan, { refusals, states, slots: taken }: CheckResult): boolean {
+  if (refusals.length > 0 || states.some(({ refused }) => refused)) return false
+  return slots.every(({ most }, at) => (taken[at]?.used ?? 0) < most)
 }
 
 const isOther = (when: Count['when'], known: boolean): boolean => when === (known ? 'unknown' : 'known')
