@@ -72,8 +72,8 @@ export const HOOK_ORDER: readonly HookRow[] = [
     ['deny', 'overrule', -100, 'a denial of our domains by the stock relay plugin is ours to judge'],
   ]),
   ...rowsOf('limits', [
-    ['lookup_rdns', 'count_connection', -95, 'before DNS is asked, after [reject]'],
-    ['connect', 'count_connection', -95, 'XCLIENT comes back here'],
+    ['lookup_rdns', 'ask_connection', -95, 'after [reject], before DNS: both are asked side by side'],
+    ['connect', 'count_connection', -95, 'before the checks of strangers; XCLIENT comes back here'],
     ['unrecognized_command', 'auth', -95, 'before a password is looked at'],
     ['mail', 'count_message', 90, 'after SPF, which tells whether MAIL FROM can be believed'],
     ['rcpt', 'shut', -98, 'before others are asked about a recipient'],

@@ -162,22 +162,26 @@ export class Limiter {
    * and, near a limit, some tens of ms for what others hold.
    */
   async check(charges: Charge[], leases: Lease[] = [], prefetch?: () => Charge[]): Promise<CheckResult> {
-    const step = this.#step('check', charges, leases)
-    const known = this.#refusals.find(step)
-    if (known.length) {
-      return {
-        op: 'check',
-        allowed: false,
-        refusals: known,
-        states: [],
-        slots: [],
-        source: 'remembered',
-        charged: [],
-      }
-    }
-    const result = await this.#counts.check(step, prefetch)
+    const remembered = this.remembered(charges, leases)
+    if (remembered) return remembered
+    const result = await this.#counts.check(this.#step('check', charges, leases), prefetch)
     if (!result.isStale) this.#refusals.remember(result.refusals, this.remembersFor)
     return result
+  }
+
+  /** The refusal of a check, where an earlier one says that it would be refused; undefined if the store must say. */
+  remembered(charges: Charge[], leases: Lease[] = []): CheckResult | undefined {
+    const refusals = this.#refusals.find(this.#step('check', charges, leases))
+    if (refusals.length === 0) return undefined
+    return {
+      op: 'check',
+      allowed: false,
+      refusals,
+      states: [],
+      slots: [],
+      source: 'remembered',
+      charged: [],
+    }
   }
 
   /** Counts without refusing: failed logins, refused recipients, bytes at the end of the data. */

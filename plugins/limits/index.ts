@@ -13,7 +13,7 @@ import { runtime } from './hooks/runtime'
 import { sessionOf } from './hooks/session'
 
 export { auth } from './hooks/auth'
-export { count_connection, disconnect } from './hooks/connect'
+export { ask_connection, count_connection, disconnect } from './hooks/connect'
 export { count_bytes, reset } from './hooks/data'
 export { count_message } from './hooks/mail'
 export { count_recipient, shut } from './hooks/rcpt'

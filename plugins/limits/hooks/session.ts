@@ -2,6 +2,7 @@
 
 import type { Connection } from '../../../core/haraka/types'
 import type { CheckResult } from '../../../core/limiter'
+import type { Plan } from '../policy/plan'
 import type { Refusal } from '../policy/refusal'
 import type { BlockOrder } from '../policy/verdict'
 import type { PendingLogin } from './pending-logins'
@@ -12,6 +13,8 @@ export interface Session {
   counted: string
   /** The id of its leases. */
   lease: string
+  /** What the limiter was asked at lookup_rdns. */
+  connecting?: { plan: Plan; result: Promise<CheckResult> }
   /** Who tries to log in, in the one form of a name. */
   attempt?: string
   /** The login whose password was let through last. */
