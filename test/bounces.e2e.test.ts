@@ -99,6 +99,15 @@ exports.send_email = (next, mail) => {
   next()
 }
 exports.bounce = function (next, mail) {
+  if (mail.todo.mail_from.user === 'disk-full') {
+    const outbound = this.haraka_require('outbound')
+    const { process_delivery } = outbound
+    outbound.process_delivery = () => {
+      outbound.process_delivery = process_delivery
+      return Promise.reject('Queueing failed')
+    }
+  }
+  if (mail.todo.mail_from.user === 'bad-disk') mail.data_stream = () => require('node:fs').createReadStream('/nowhere')
   this.lognotice('another plugin hears of a DSN to ' + mail.todo.mail_from.address)
   next()
 }
@@ -179,6 +188,12 @@ const linesOf = (pattern: RegExp) =>
     .split('\n')
     .filter((line) => pattern.test(line))
 
+/** So many messages are in the queue, each under the time of its next try: ARRIVAL_NEXT_ATTEMPTS_... */
+function isPutBack(count: number): boolean {
+  const files = readdirSync(join(haraka.dir, 'queue')).map((name) => name.split('_').map(Number))
+  return files.length === count && files.every(([arrival = 0, next = 0]) => next > arrival + 1000)
+}
+
 describe('a DSN that Haraka is about to make', () => {
   for (const path of Object.keys(paths)) {
     test(`on the path "${path}" never goes to a stranger, and is counted with its id and rule`, () => {
@@ -230,10 +245,16 @@ describe('a DSN that Haraka is about to make', () => {
     await haraka.waitForLog(
       /outcome=bounce\.limited .*from=dead@blocked\.example .*reply="450 4\.7\.1 Too many/,
     )
-    const file = () => readdirSync(join(haraka.dir, 'queue')).join()
-    // ARRIVAL_NEXT_ATTEMPTS_...: core puts it back under the time of its next try.
-    await until(() => Number(file().split('_')[1]) > Number(file().split('_')[0]) + 1000)
+    await until(() => isPutBack(1))
     assert.equal(dsnsTo('dead@blocked.example'), 0)
+  })
+
+  test('is not lost, nor its message, where it cannot be written', async () => {
+    for (const [index, user] of ['disk-full', 'bad-disk'].entries()) {
+      await accepted(`${user}@verified.example`, ['anna@dead.test'])
+      await haraka.waitForLog(new RegExp(`another plugin hears of a DSN to ${user}@`))
+      await until(() => isPutBack(index + 2))
+    }
   })
 
   test('lets no hook fail', () => assert.deepEqual(haraka.failures(), []))

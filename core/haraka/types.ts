@@ -148,6 +148,13 @@ export interface QueuedMail {
   /** After the hooks at `temp_fail`: puts the queue file back, to be tried again after `delay` seconds. */
   deferred_respond(code: number, message: string, params: { delay: number; err: string }): Promise<void>
   bounce(why: string): void
+  /** Makes the lines of a DSN. On the item itself it may be another: core calls it to send one. */
+  populate_bounce_message(
+    from: HarakaAddress,
+    to: HarakaAddress,
+    reason: Error,
+    done: (failure: unknown, lines: string[]) => void,
+  ): void
   discard(): void
   delivered(
     ip: string,
@@ -168,6 +175,13 @@ export interface QueuedMail {
 /** Haraka's outbound queue (outbound/index.js). */
 export interface Outbound {
   send_trans_email(transaction: Transaction, done: (code: number, message?: string) => void): void
+  send_email(
+    from: HarakaAddress,
+    to: HarakaAddress,
+    contents: string,
+    done: (code: number, message?: unknown) => void,
+    options: { origin: QueuedMail },
+  ): void
 }
 
 /** A plugin as Haraka hands it to `register` and to hooks as `this`. */

@@ -34,12 +34,12 @@ export const messageAssumptions: Assumption[] = [
       return transaction.header_pos > 0 && transaction.message_stream.headers.join('') === 'X: ..y\n'
     },
   },
-  ...methods('outbound/index.js', 'outbound', file('outbound'), 'send_trans_email'),
+  ...methods('outbound/index.js', 'outbound', file('outbound'), 'send_trans_email send_email'),
   ...methods(
     'outbound/hmail.js',
     'HMailItem.prototype',
     item,
-    'found_mx data_stream split_to_new_recipients delivered temp_fail deferred_respond bounce discard lognotice logerror',
+    'found_mx data_stream split_to_new_recipients delivered temp_fail deferred_respond bounce populate_bounce_message discard lognotice logerror',
   ),
   {
     where: 'outbound/hmail.js',

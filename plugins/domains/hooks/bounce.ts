@@ -2,7 +2,7 @@
 
 import { plain } from '../../../core/haraka/address'
 import { recordQueued } from '../../../core/haraka/reply'
-import type { Next, Plugin, QueuedMail } from '../../../core/haraka/types'
+import type { Next, Outbound, Plugin, QueuedMail } from '../../../core/haraka/types'
 import { domainOf } from '../../../core/mail-address'
 import { services } from '../../../core/services'
 import { type DsnRecipient, dsnCharge, mayBounce, overLimit } from '../policy/bounce'
@@ -28,11 +28,34 @@ export async function bounce(this: Plugin, next: Next, mail: QueuedMail, error: 
     mail.logerror(this, 'judging a DSN failed:', failure)
     return NOT_PUT_BACK.test(error.message) ? 0 : AFTER_FAILURE
   })
-  if (delay === undefined) return next(CONT)
+  if (delay === undefined) {
+    if (!NOT_PUT_BACK.test(error.message)) keepUntilQueued(this, mail)
+    return next(CONT)
+  }
   if (delay > 0) mail.refcount++
   // Core discards a message that gets no DSN; one that is tried again is held once more.
   next(OK)
   if (delay > 0) await mail.deferred_respond(CONT, '', { delay, err: 'its DSN has to wait' })
+}
+
+/**
+ * Core removes a message whose DSN could not be written, so that nobody would be told: it is put back instead.
+ */
+function keepUntilQueued(plugin: Plugin, mail: QueuedMail): void {
+  const putBack = (reason: unknown) => {
+    mail.logerror(plugin, 'a DSN could not be queued, its message is tried again:', reason)
+    void mail.deferred_respond(CONT, '', { delay: AFTER_FAILURE, err: 'its DSN could not be queued' })
+  }
+  const make = mail.populate_bounce_message
+  mail.populate_bounce_message = (from, to, reason, _done) => {
+    mail.populate_bounce_message = make
+    make.call(mail, from, to, reason, (failure, lines) => {
+      if (failure) return putBack(failure)
+      const queued = (code: number, why?: unknown) => (code === OK ? mail.discard() : putBack(why))
+      const outbound = plugin.haraka_require('outbound') as Outbound
+      outbound.send_email(from, to, lines.join(''), queued, { origin: mail })
+    })
+  }
 }
 
 /** Resolves to undefined where the DSN goes out, to 0 where none does, else to the seconds after which it is tried again. */
