@@ -1,14 +1,16 @@
 // All benchmarks in one run: prints tables and writes docs/benchmarks.md. With names of parts: only those, only printed.
 import { execFile } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { root } from '../test/support/install'
 import { parts, rounds, seconds } from './parts'
+import { FULL_MINUTES, soakMinutes } from './soak'
 
 const run = promisify(execFile)
+const file = join(root, 'docs', 'benchmarks.md')
 const load = createRequire(__filename)
 
 const version = (name: string): string => {
@@ -51,22 +53,37 @@ figures of this run have it${worse.length ? ':' : ': none.'}
 
 ${worse.map((line) => `- ${line}\n`).join('')}`
 
+/** The section with this title; undefined where there is none. */
+const sectionOf = (document: string, title: string): string | undefined =>
+  document.split(/^(?=## )/m).find((part) => part.startsWith(`## ${title}\n`))
+
+/** The document with this section in place of the one with its title, or behind all others. */
+function withSection(document: string, title: string, section: string): string {
+  const before = sectionOf(document, title)
+  return before === undefined ? `${document}\n${section}` : document.replace(before, () => section)
+}
+
 async function main() {
   const wanted = process.argv.slice(2)
-  const chosen = parts.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
+  const chosen = parts.filter(({ name, onDemand }) =>
+    wanted.length === 0 ? !onDemand : wanted.includes(name),
+  )
   const sections: string[] = []
   const worse: string[] = []
-  for (const { title, about, measure } of chosen) {
+  const written = readFileSync(file, 'utf8')
+  for (const { title, about, measure, onDemand } of chosen) {
     const measured = await measure()
     const section = `## ${title}\n\n${about}\n\n${measured.text.trim()}\n`
     console.log(section)
     sections.push(section)
+    if (onDemand && soakMinutes >= FULL_MINUTES) writeFileSync(file, withSection(written, title, section))
     worse.push(...measured.worse)
   }
-  console.log(losses(worse))
+  if (chosen.some(({ onDemand }) => !onDemand)) console.log(losses(worse))
   if (wanted.length > 0) return
-  const document = [intro(await machine()), losses(worse), ...sections]
-  writeFileSync(join(root, 'docs', 'benchmarks.md'), document.join('\n'))
+  const kept = parts.flatMap(({ title, onDemand }) => (onDemand && sectionOf(written, title)) || [])
+  const document = [intro(await machine()), losses(worse), ...sections, ...kept]
+  writeFileSync(file, document.join('\n'))
 }
 
 // By way of `exit`, where what was started is ended.

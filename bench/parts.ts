@@ -14,6 +14,7 @@ import type { Load, Report } from './load'
 import { type Loader, STEADY } from './measure'
 import { groups } from './session-setups'
 import { compareSessions } from './sessions'
+import { soak } from './soak'
 
 const number = (name: string, fallback: number): number => Number(process.env[name]) || fallback
 
@@ -29,6 +30,8 @@ export interface Part {
   /** What is measured, and how. */
   about: string
   measure: () => Promise<Section>
+  /** Run by its name only. A whole run keeps its section of docs/benchmarks.md as it is. */
+  onDemand?: true
 }
 
 /** A benchmark that is a program of its own, and prints tables. */
@@ -120,5 +123,12 @@ export const parts: Part[] = [
     about:
       'Our table of prefixes beside the stock relay plugin, which tries its entries one after the other.',
     measure: () => program('acl-lookup'),
+  },
+  {
+    name: 'soak',
+    title: 'The soak',
+    about: `\`npm run bench soak\`, half an hour (SOAK_MINUTES). A Haraka with 4 workers and all lines, limits in Redis, is used by a fixed mix of sessions while Redis and four next hops (for \`delivery = forward\`, for \`queue\`, LMTP, and the outside: smarthost and receiver of DSNs) fail at random, from a fixed seed: dead, paused as a stopped process, full (421), deferring, refusing for good, hanging up between commands, hanging up after the final dot without an answer. Each message has a number, which the next hops look for in messages and DSNs. Haraka gives a queued message up after 8 retries within two and a half minutes here, so that DSNs for that come about. At the end everything is well again, and the queue drains.`,
+    onDemand: true,
+    measure: soak,
   },
 ]
