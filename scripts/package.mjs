@@ -51,7 +51,5 @@ const manifest = {
     'CHANGELOG.md',
     ...plugins,
   ],
-  peerDependencies: { Haraka: '>=3.2.0', haraka: '>=3.2.0' },
-  peerDependenciesMeta: { Haraka: { optional: true }, haraka: { optional: true } },
 }
 writeFileSync(join(dist, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
