@@ -11,7 +11,9 @@ import { Journal } from './journal'
 import { Limiter, MemoryStore, serveMemory } from './limiter'
 import { packageVersion } from './paths'
 import { type RedisConfig, readRedis } from './redis/config'
+import { type Client, closeRedis, openRedis } from './redis/connection'
 import { printPlace } from './redis/endpoint'
+import { type Keys, makeKeys } from './redis/keys'
 
 interface Services {
   /** Undefined in the master of workers, which takes no mail. */
@@ -52,6 +54,7 @@ function start(plugin: Plugin, redis: Setting<RedisConfig>): void {
     onFailure: () => limiter.checkRedis(),
   })
   Object.assign(services, { limiter, journal })
+  share(settings)
   counting = storeOf(settings)
   onDecision((decision) => journal.note(decision))
 }
@@ -67,6 +70,31 @@ function follow(settings: RedisConfig): void {
   counting = store
   services.limiter?.use(settings)
   services.journal?.use(settings)
+  if (services.journal) share(settings)
+}
+
+/** The process' connection to Redis, for whoever reads or writes keys of his own. */
+export interface SharedRedis {
+  client: Client
+  keys: Keys
+  /** How long an SMTP command may wait for it, ms. */
+  timeout: number
+}
+
+let shared: SharedRedis | undefined
+
+/** By redis.ini in force, so to be asked for at each use; undefined where it has `enabled = false`, and in a master. */
+export const sharedRedis = (): SharedRedis | undefined => shared
+
+/** Whether redis.ini, as it is in force, lets Redis be used. */
+export const isRedisEnabled = (): boolean => config?.value?.enabled ?? false
+
+function share(settings: RedisConfig | undefined): void {
+  const before = shared
+  shared = settings?.enabled
+    ? { client: openRedis(settings), keys: makeKeys(settings.prefix), timeout: settings.timeout }
+    : undefined
+  if (before) void closeRedis(before.client)
 }
 
 /** Where is counted by redis.ini, for people: `Redis 10.0.0.5:6379`, `no Redis`. Never a password. */
@@ -78,6 +106,7 @@ export function stopServices(): void {
   if (--users > 0) return
   void services.limiter?.close()
   void services.journal?.close()
+  share(undefined)
 }
 
 /** Counts the connections of a listener, for the node key. Guarded after that, those refused at accept() are not counted. */

@@ -2,12 +2,16 @@
 // of the finger moves a password anywhere in its file, so it is the file that counts, not the key.
 import { nearest } from './nearest'
 
+/** What errors about a domain's hash in Redis name in place of a file. */
+export const IN_REDIS = 'Redis'
+
 /** Files with passwords or their hashes, and the sections that they can have. */
 const WITH_SECRETS: Record<string, string[]> = {
   'auth.ini': ['main', 'senders', 'users'],
   'domains.ini': ['main'],
   'redis.ini': ['redis', 'log'],
   'config/redis.ini': [],
+  [IN_REDIS]: [],
 }
 
 /** True where an error of this file, named as in errors, shows no value. */
@@ -24,14 +28,17 @@ function isSlipOf(name: string, known: Iterable<string>): boolean {
 /** A domain name in some form: dots, and nothing that a login or a URL has. */
 const isDomainLike = (name: string): boolean => /^(?:\*\.)?[\p{L}\d_-]+(?:\.[\p{L}\d_-]+)+\.?$/u.test(name)
 
-/** A key as errors show it: itself, or its line. `known`: the keys that the section can have. */
+/** A key as errors show it: itself, or its line; of a hash its place. `known`: the keys that the section can have. */
 export function shownKey(file: string, key: string, line: number, known: Iterable<string>): string {
-  return !holdsSecrets(file) || isSlipOf(key, known) ? key : `line ${line}`
+  if (!holdsSecrets(file) || isSlipOf(key, known)) return key
+  return file === IN_REDIS ? `field ${line}` : `line ${line}`
 }
 
 /** A section as errors show it: its name, or its line. */
 export function shownSection(file: string, { name, line }: { name: string; line: number }): string {
   const known = WITH_SECRETS[file]
+  // The name of a domain that was looked up.
+  if (file === IN_REDIS) return name
   if (!known || isSlipOf(name, known) || (file === 'domains.ini' && isDomainLike(name))) return name
   return `line ${line}`
 }

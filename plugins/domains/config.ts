@@ -8,8 +8,11 @@ import type { OwnListener } from '../../core/net/own-listeners'
 import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
 import { ValueError } from '../../core/text'
-import { readAuthorities, readRoute, readSmarthost } from './routes'
-import { type Domain, DomainTable } from './table'
+import { hashReader } from './redis/hash'
+import { type KnownDomains, NOTHING_KNOWN } from './redis/known'
+import { readAuthorities, readSmarthost } from './routes'
+import { readDomain } from './section'
+import { DomainTable, type MoreDomains } from './table'
 
 const FILE = 'domains.ini'
 
@@ -29,6 +32,8 @@ export interface DomainsConfig {
 export interface World {
   ownListener: OwnListener
   hostName: string
+  /** Whether redis.ini lets Redis be used, and what is known of the domains there; without it nothing is. */
+  redis?: { enabled: boolean; known?: Pick<KnownDomains, 'readBy'> }
 }
 
 /** Reads domains.ini and, with `host_list`, Haraka's host_list; errors go to `reading.errors`. */
@@ -40,7 +45,7 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
   const postmasterText = main.text('postmaster')
   const hostList = main.flag('host_list', false)
   const config: DomainsConfig = {
-    domains: new DomainTable(),
+    domains: new DomainTable(readRedis(main, { ...world, ca })),
     antiSpoof: main.choice('anti_spoof', 'reject', ['reject', 'tag', 'off']),
     antiSpoofFrom: main.choice('anti_spoof_from', 'tag', ['reject', 'tag', 'off']),
     spoofAllowed: main.subnets('spoof_allowed'),
@@ -52,17 +57,26 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
   for (const section of sections) {
     if (section.name === 'main') continue
     const fields = new Fields(FILE, section, errors)
-    const domain = readDomain(fields, { ...world, ca })
-    if (domain && !config.domains.add(domain)) fields.wrong('', 'the domain is there already')
+    const name = readName(fields)
+    if (name === undefined) continue
+    const domain = readDomain(fields, { name, file: FILE, section: section.name }, { ...world, ca })
+    if (!config.domains.add(domain)) fields.wrong('', 'the domain is there already')
   }
   if (hostList) readHostList(reading, config.domains)
   const postmaster = readPostmaster(main, postmasterText, config.domains)
   return { ...config, ...(postmaster && { postmaster }) }
 }
 
-/** Keys of the callout and of domains in Redis: read, so that a file for a later version is good here, as far as it can be. */
+/** `redis = true`: the domains in Redis, as far as they are known. */
+function readRedis(main: Fields, world: World & { ca: string }): MoreDomains | undefined {
+  if (!main.flag('redis', false)) return undefined
+  const { enabled, known } = world.redis ?? { enabled: true }
+  if (!enabled) main.wrong('redis', 'needs enabled = true in redis.ini')
+  return known?.readBy(hashReader(world)) ?? NOTHING_KNOWN
+}
+
+/** Keys of the callout: read, so that a file for a later version is good here, as far as it can be. */
 function readCallouts(main: Fields): void {
-  if (main.flag('redis', false)) main.wrong('redis', 'this version takes no domains from Redis; write false')
   main.read('questions', '20/1s', (text) => {
     if (/^[1-9]\d{0,5}\/[1-9]\d{0,5}(s|m|h)$/.test(text)) return text
     throw new ValueError('is not a rate; write 20/1s', text)
@@ -71,44 +85,17 @@ function readCallouts(main: Fields): void {
   main.duration('cache_unknown', 3_600_000)
 }
 
-function readDomain(fields: Fields, world: World & { ca: string }): Domain | undefined {
-  let name: string
+/** The name of a domain's section in its one form; undefined where an error was reported. */
+function readName(fields: Fields): string | undefined {
   try {
-    name = normalDomain(fields.name)
+    const name = normalDomain(fields.name)
+    if (name !== 'main') return name
+    fields.wrong('', 'is not a domain; did you mean [main]?')
   } catch (error) {
     const near = nearest(fields.name, ['main'])
     fields.wrong('', near ? `is not a domain; did you mean [${near}]?` : (error as ValueError).problem)
-    return undefined
   }
-  if (name === 'main') {
-    fields.wrong('', 'is not a domain; did you mean [main]?')
-    return undefined
-  }
-  const delivery = fields.choice('delivery', 'forward', ['forward', 'queue', 'plugin'])
-  const route = readRoute(fields, name, world)
-  const domain: Domain = {
-    name,
-    file: FILE,
-    section: fields.name,
-    subdomains: fields.flag('subdomains', false),
-    delivery,
-    verify: fields.choice('verify', 'callout', ['callout', 'none']),
-    routingCharacters: fields.choice('routing_characters', 'reject', ['reject', 'allow']),
-    ...(route && { route }),
-  }
-  const recipients = fields.list('recipients', normalAddress)
-  if (fields.has('recipients')) domain.recipients = new Set(recipients)
-  if (fields.isEmpty('recipients')) fields.wrong('recipients', 'names nobody; without the line all are taken')
-  const isHere = (address: string) =>
-    address.endsWith(`@${name}`) || (domain.subdomains && address.endsWith(`.${name}`))
-  const elsewhere = recipients.find((address) => !isHere(address))
-  if (elsewhere)
-    fields.wrong('recipients', `number ${recipients.indexOf(elsewhere) + 1} is not in this domain`)
-  if (!route && delivery !== 'plugin' && !fields.has('next_hop'))
-    fields.wrong('next_hop', 'is missing; write smtp://HOST, lmtp:unix:PATH, … or delivery = plugin')
-  if (route && delivery === 'plugin') fields.wrong('next_hop', 'has no meaning with delivery = plugin')
-  fields.done()
-  return domain
+  return undefined
 }
 
 /** Haraka's config/host_list, a domain a line: domains whose mail other queue plugins take. */
@@ -151,7 +138,8 @@ function readPostmaster(
   try {
     const address = normalAddress(text)
     const host = address.slice(address.lastIndexOf('@') + 1)
-    if (!domains.find(host)) main.wrong('postmaster', 'is in none of our domains')
+    // Of a domain in Redis nothing is known yet.
+    if (domains.find(host) === undefined) main.wrong('postmaster', 'is in none of our domains')
     return { user: unquoted(text.slice(0, text.lastIndexOf('@'))), host }
   } catch (error) {
     main.wrong('postmaster', (error as ValueError).problem)

@@ -11,12 +11,17 @@ import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
+import { isRedisEnabled, sharedRedis } from '../../core/services'
 import { counted } from '../../core/start-line'
 import { type DomainsConfig, readDomains } from './config'
+import { informed } from './hooks/look-up'
 import { HOOK_TIMEOUT } from './hooks/queue'
 import { judge, runtime } from './hooks/runtime'
 import { abandonDelivery } from './hooks/transaction'
 import { queueWarnings } from './other-queues'
+import { KnownDomains } from './redis/known'
+import { DomainLookUp } from './redis/look-up'
+import type { DomainTable } from './table'
 
 export { bounce } from './hooks/bounce'
 export { judge_message, last_look } from './hooks/data'
@@ -37,8 +42,11 @@ export function register(this: Plugin): void {
   runtime.inactivity = (Number(smtp['inactivity_timeout']) || 300) * 1000
   runtime.lineLength = allowLongLines(this, LINE_LENGTH)
   this.timeout = HOOK_TIMEOUT
-  const reader = { read: (reading: Reading) => readDomains(reading, { ownListener, hostName }) }
-  runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', reader, () => {
+  const known = new KnownDomains({ log: (line) => this.logerror(line) })
+  runtime.redis = new DomainLookUp({ known, redis: sharedRedis, log: (line) => this.lognotice(line) })
+  const read = (reading: Reading) =>
+    readDomains(reading, { ownListener, hostName, redis: { enabled: isRedisEnabled(), known } })
+  runtime.domains = new Setting<DomainsConfig>(this, 'domains.ini', { read }, () => {
     if (!cluster.isPrimary) return
     for (const error of registry.usersGivenTwice?.() ?? []) this.logerror(printConfigError(error))
   })
@@ -50,25 +58,30 @@ export function register(this: Plugin): void {
   registry.firstDomain = () => runtime.domains.value?.domains.first?.name
   // Where its line stands before ours, auth.ini was read when this domain was not known.
   refuseStart(this, registry.usersGivenTwice?.() ?? [])
-  registry.inForce.domains = () => counted(runtime.domains.value.domains.all().length, 'domain')
+  registry.inForce.domains = () => printDomains(runtime.domains.value.domains)
   registerHooks(this)
   // Undefined where the file has errors: Haraka does not start then, once all of our lines have told theirs.
   if (!runtime.domains.value) return
-  const pluginDomains = runtime.domains.value.domains.all().some(({ delivery }) => delivery === 'plugin')
+  const { domains } = runtime.domains.value
+  const pluginDomains = domains.asksRedis || domains.all().some(({ delivery }) => delivery === 'plugin')
   for (const line of queueWarnings((this.config.get('plugins', 'list') ?? []) as string[], pluginDomains))
     this.logwarn(line)
 }
 
+/** For the line at the start: `12 domains`, `12 domains and those in Redis`. */
+const printDomains = (domains: DomainTable): string =>
+  counted(domains.all().length, 'domain') + (domains.asksRedis ? ' and those in Redis' : '')
+
 /** The stock relay plugin's dest_domains refuses every domain that it does not list, ours too: that is ours to decide. */
-export function overrule(
-  next: Next,
-  connection: Connection,
-  params: [number, unknown, string, string, unknown],
-): void {
-  const [, , plugin, method, hookParams] = params
-  const isRelay = plugin === 'relay' && method === 'dest_domains'
-  next(isRelay && judge(connection, (hookParams as [HarakaAddress])[0]).accepted ? OK : CONT)
-}
+export const overrule = informed<[number, unknown, string, string, unknown]>(
+  (next, connection, [, , plugin, method, hookParams]) => {
+    if (plugin !== 'relay' || method !== 'dest_domains') return next(CONT)
+    const { refused } = judge(connection, (hookParams as [HarakaAddress])[0])
+    // Where it cannot be told whether it is ours, that is said next: nobody is refused for good.
+    next(refused && refused.code >= 500 ? CONT : OK)
+  },
+  'asked',
+)
 
 /** Called by Haraka when it stops. */
 export function shutdown(): void {

@@ -5,16 +5,17 @@ import { plain } from '../../../core/haraka/address'
 import { filterMessage, lineWasCut, removeField } from '../../../core/haraka/message'
 import { partyOf } from '../../../core/haraka/party-of'
 import { mayRelay } from '../../../core/haraka/relaying'
-import { answer, guarded, record } from '../../../core/haraka/reply'
+import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, Plugin, Transaction } from '../../../core/haraka/types'
 import { inNameOf } from '../policy/alias'
 import { fromAddresses, valuesOf } from '../policy/header'
 import { judgeFromSize, judgeLoop } from '../policy/message'
 import { MessageOctets } from '../policy/octets'
 import { nextHopConflict } from '../policy/route-choice'
-import { judgeFrom } from '../policy/sender'
+import { judgeFrom, tagOf } from '../policy/sender'
 import { aliasOf, forgetRefused } from './alias'
 import { match } from './forward'
+import { informed } from './look-up'
 import { senderRefusal } from './mail'
 import { rememberClient } from './outbound'
 import { redirect } from './redirect'
@@ -24,7 +25,7 @@ import { stateOf } from './transaction'
 const TAG = 'X-Relay-Guard'
 
 /** Once more all recipients, whatever happened since, and the next hop must hold the same ones as we do. */
-export const last_look = guarded(async function (this, next, connection) {
+export const last_look = informed(async function (this, next, connection) {
   if (connection.transaction) {
     forgetRefused(connection.transaction, 0)
     readOctets(connection.transaction)
@@ -62,7 +63,8 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
   delete state.choice
   for (const [at, recipient] of transaction.rcpt_to.entries()) {
     const { accepted, refused } = judge(connection, recipient)
-    if (refused) return { ...refused, outcome: 'message.relay-denied' }
+    if (refused)
+      return { ...refused, outcome: refused.code < 500 ? 'message.domain-unknown' : 'message.relay-denied' }
     const isQueued = state.queued.has(plain(recipient))
     // Another plugin's OK at rcpt_ok keeps ask_next_hop from doing it.
     const target = accepted.instead ? redirect(transaction, at, accepted.instead) : recipient
@@ -82,7 +84,7 @@ export async function finalCheck(connection: Connection): Promise<Decision | und
 }
 
 /** Refuses a message that cannot leave as it came, loops, or is forged. From here on other plugins may queue it. */
-export const judge_message = guarded(function (this, next, connection) {
+export const judge_message = informed(function (this, next, connection) {
   if (connection.transaction) rememberClient(connection, connection.transaction)
   const refusal = messageRefusal(this, connection)
   if (refusal) answer(this, next, connection, refusal)
@@ -123,7 +125,7 @@ function judgeContent(
   const { tags } = stateOf(transaction)
   if (forged) {
     record(plugin, connection, forged)
-    tags.from = `forged-from; ${forged.text}`
+    tags.from = tagOf(forged, 'from')
   }
   removeField(transaction, TAG)
   for (const tag of [tags.from, tags.sender]) if (tag) transaction.add_leading_header(TAG, tag)

@@ -5,7 +5,8 @@ import { readAsUtf8 } from '../../../core/haraka/message'
 import { partyOf } from '../../../core/haraka/party-of'
 import { answer, guarded, record } from '../../../core/haraka/reply'
 import type { Connection, HarakaAddress, Plugin } from '../../../core/haraka/types'
-import { judgeSender } from '../policy/sender'
+import { judgeSender, tagOf } from '../policy/sender'
+import { informed } from './look-up'
 import { ownsOf, runtime } from './runtime'
 import { stateOf } from './transaction'
 
@@ -22,7 +23,7 @@ export const begin = guarded(function (
 })
 
 /** After other plugins' mail hooks, because SPF answers there. */
-export const judge_sender = guarded(function (this, next, connection) {
+export const judge_sender = informed(function (this, next, connection) {
   const refusal = senderRefusal(this, connection)
   if (refusal) answer(this, next, connection, refusal)
   else next()
@@ -41,7 +42,7 @@ export function senderRefusal(plugin: Plugin, connection: Connection): Decision 
   const sender = plain(transaction.mail_from)
   const decision = judgeSender(runtime.domains.value, sender, party, ownsOf(party))
   if (decision && decision.code >= 400) return decision
-  const tag = decision && `forged-sender; ${decision.text}`
+  const tag = decision && tagOf(decision, 'sender')
   if (decision && tags.sender !== tag) record(plugin, connection, decision)
   if (tag) tags.sender = tag
   else delete tags.sender

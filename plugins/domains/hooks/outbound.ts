@@ -1,6 +1,6 @@
 // Haraka's outbound queue: what is put there, and where it goes from there.
 
-import type { Decision } from '../../../core/decision'
+import { type Decision, ownFailure } from '../../../core/decision'
 import { cannotBeQueued } from '../../../core/haraka/address'
 import { mayRelay } from '../../../core/haraka/relaying'
 import { recordQueued } from '../../../core/haraka/reply'
@@ -12,6 +12,7 @@ import type { Memory } from '../policy/bounce'
 import { queuedRoute } from '../policy/queued-route'
 import { note } from './dsn'
 import { bodyOf } from './forward'
+import { lookUp } from './look-up'
 import { deliver } from './queued-mail'
 import { runtime } from './runtime'
 import { stateOf } from './transaction'
@@ -66,20 +67,39 @@ export function rememberClient(connection: Connection, transaction: Transaction)
 export const memoryOf = ({ todo }: QueuedMail) => todo.notes['relay_guard'] as Memory | undefined
 
 /** Asked at each try, so that the configuration in force at the try decides. */
-export function route(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
+export const route = queued(function (next, mail, host) {
   // What an earlier try put there: the item lives until its last try.
   delete mail.found_mx
   const { route, held, othersMayRoute } = queuedRoute(runtime.domains.value, host, memoryOf(mail))
   if (held && !othersMayRoute) hold(this, next, mail, host, held)
   else if (route) sendBy(this, next, mail, host, route)
   else next()
-}
+})
 
 /** Left alone, core would send to the MX what is for a domain with `delivery = plugin`. */
-export function never_to_mx(this: Plugin, next: Next, mail: QueuedMail, host: string): void {
+export const never_to_mx = queued(function (next, mail, host) {
   const { held } = queuedRoute(runtime.domains.value, host, memoryOf(mail))
   if (held) hold(this, next, mail, host, held)
   else next()
+})
+
+type QueuedHandler = (this: Plugin, next: Next, mail: QueuedMail, host: string) => void
+
+/** The handler runs when the host is looked up. Where it fails the message waits: Haraka would send it to the MX. */
+function queued(handler: QueuedHandler): QueuedHandler {
+  return function (next, mail, host) {
+    const run = () => {
+      try {
+        handler.call(this, next, mail, host)
+      } catch (error) {
+        mail.logerror(this, 'failed:', error)
+        hold(this, next, mail, host, ownFailure(this))
+      }
+    }
+    const wait = lookUp([host])
+    if (wait) void wait.then(run)
+    else run()
+  }
 }
 
 /** Haraka would deliver with a client of its own that keeps to neither `tls` nor the deadlines of the route. */

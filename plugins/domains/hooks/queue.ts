@@ -2,7 +2,7 @@
 
 import { plain } from '../../../core/haraka/address'
 import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
-import { answer, guarded, record } from '../../../core/haraka/reply'
+import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, HarakaAddress, Next, Plugin, Transaction } from '../../../core/haraka/types'
 import { isAccepted, type Outcome } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
@@ -13,6 +13,7 @@ import type { DeliveryChoice } from '../policy/route-choice'
 import type { Domain } from '../table'
 import { finalCheck, messageRefusal } from './data'
 import { decide, send, wire } from './forward'
+import { informed } from './look-up'
 import { enqueue, rememberClient } from './outbound'
 import { judge, runtime } from './runtime'
 import { skipPlugins, stateOf } from './transaction'
@@ -27,7 +28,7 @@ const SIGNERS = ['dkim', 'dkim_sign']
  * Stock queue plugins deliver whatever reaches them: only mail for domains with `delivery = plugin` may. Whatever they
  * queue, and whoever does, is remembered as the mail of this client.
  */
-export const keep_from_others = guarded(function (this, next, connection) {
+export const keep_from_others = informed(function (this, next, connection) {
   const { transaction } = connection
   if (!transaction) return next()
   if (!rememberClient(connection, transaction).mayRelay) skipPlugins(transaction, SIGNERS)
@@ -36,7 +37,7 @@ export const keep_from_others = guarded(function (this, next, connection) {
 })
 
 /** The message of a client that may not relay. */
-export const hand_over = guarded(async function (this, next, connection) {
+export const hand_over = informed(async function (this, next, connection) {
   const { transaction } = connection
   if (!transaction) return next()
   connection.client.setTimeout?.(HOOK_TIMEOUT * 1000)
@@ -108,7 +109,7 @@ async function queueTheRest(
 }
 
 /** The message of a client that may relay: the queue, each recipient by its own route. */
-export const hand_over_relayed = guarded(async function (this, next, connection) {
+export const hand_over_relayed = informed(async function (this, next, connection) {
   const { transaction } = connection
   if (!transaction) return next()
   const refusal = messageRefusal(this, connection) ?? (await finalCheck(connection))
@@ -139,7 +140,7 @@ const forOthers = (connection: Connection, { rcpt_to }: Transaction): Domain | u
     .find((domain) => domain?.delivery === 'plugin')
 
 /** Left alone, core would deliver a relaying client's message to the MX, which may well be this server. */
-export const nobody_took_it = guarded(function (this, next, connection) {
+export const nobody_took_it = informed(function (this, next, connection) {
   const { transaction } = connection
   const domain = transaction && forOthers(connection, transaction)
   if (!domain) return next()

@@ -3,7 +3,7 @@
 import { ownFailure } from '../../../core/decision'
 import { plain } from '../../../core/haraka/address'
 import { mayRelay } from '../../../core/haraka/relaying'
-import { answer, guarded, record } from '../../../core/haraka/reply'
+import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, HarakaAddress, Transaction } from '../../../core/haraka/types'
 import { isAccepted } from '../../../core/next-hop/reply'
 import { clean } from '../../../core/text'
@@ -11,6 +11,7 @@ import { inNameOf } from '../policy/alias'
 import { type DeliveryChoice, nextHopConflict } from '../policy/route-choice'
 import { aliasRefusal, aliasTargets, chooseAliasWay, rememberAsked } from './alias'
 import { ask } from './forward'
+import { informed } from './look-up'
 import { senderRefusal } from './mail'
 import { redirect } from './redirect'
 import { deliveryChoiceFor, judge, runtime } from './runtime'
@@ -19,23 +20,23 @@ import { stateOf } from './transaction'
 const about = (recipient: HarakaAddress) => ({ to: plain(recipient).address })
 
 /** First, so that nobody is asked about a recipient that is refused anyway. */
-export const judge_recipient = guarded(function (this, next, connection, params: [HarakaAddress]) {
+export const judge_recipient = informed(function (this, next, connection, params: [HarakaAddress]) {
   if (connection.transaction) rememberAsked(connection.transaction, params[0])
   const refusal = senderRefusal(this, connection) ?? judge(connection, params[0]).refused
   if (refusal) answer(this, next, connection, refusal, about(params[0]))
   else next()
-})
+}, 'asked')
 
 /** Last of the rcpt hooks, so that other plugins may refuse before. */
-export const accept_ours = guarded(function (this, next, connection, params: [HarakaAddress]) {
+export const accept_ours = informed(function (this, next, connection, params: [HarakaAddress]) {
   const { transaction } = connection
   const refusal = transaction && aliasRefusal(connection, transaction)
   if (refusal) return answer(this, next, connection, refusal, about(stateOf(transaction).asked!.address))
   next(judge(connection, params[0]).accepted ? OK : CONT)
-})
+}, 'asked')
 
 /** The relay decision, whichever plugin accepted the recipient. */
-export const last_word = guarded(function (this, next, connection, recipient: HarakaAddress) {
+export const last_word = informed(function (this, next, connection, recipient: HarakaAddress) {
   const { transaction } = connection
   if (!transaction) return next()
   const { accepted, refused } = judge(connection, recipient)
@@ -52,7 +53,7 @@ export const last_word = guarded(function (this, next, connection, recipient: Ha
     nextHopConflict(taken, alias?.way ?? deliveryChoiceFor(connection, accepted?.domain))
   if (refusal) return answer(this, next, connection, refusal, about(state.asked?.address ?? recipient))
   next()
-})
+}, 'asked')
 
 /**
  * The way of the recipients before this one. They are looked at anew, because not every RCPT comes to ask_next_hop:
@@ -72,7 +73,7 @@ function takenWay(connection: Connection, transaction: Transaction): DeliveryCho
 }
 
 /** After everything else that may refuse, because a RCPT cannot be taken back at the next hop. */
-export const ask_next_hop = guarded(async function (this, next, connection, recipient: HarakaAddress) {
+export const ask_next_hop = informed(async function (this, next, connection, recipient: HarakaAddress) {
   const { transaction } = connection
   const { accepted } = judge(connection, recipient)
   if (!transaction || !accepted) return answer(this, next, connection, ownFailure(this), about(recipient))
@@ -93,4 +94,4 @@ export const ask_next_hop = guarded(async function (this, next, connection, reci
   record(this, connection, named, about(alias?.asked ?? target))
   delete stateOf(transaction).asked
   next(CONT, `${named.status} ${clean(named.text)}`)
-})
+}, 'asked')

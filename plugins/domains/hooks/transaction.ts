@@ -4,10 +4,13 @@ import type { Delivery } from '../../../core/next-hop/delivery'
 import type { MessageOctets } from '../policy/octets'
 import type { RecipientVerdict } from '../policy/recipient'
 import type { DeliveryChoice } from '../policy/route-choice'
+import type { Found } from '../table'
 
 /** The decision about a recipient, and all that it was made from: another plugin may write into an address. */
 export interface Judged extends Pick<Address, 'original' | 'user' | 'host'> {
   generation: number
+  /** What is known of the domain in Redis. */
+  found: Found
   classification: object
   mayRelay: boolean
   verdict: RecipientVerdict

@@ -2,7 +2,7 @@
 // one may obey, so every way to hide a second address in a local part is a feature.
 import { domainOf, unquoted } from '../../../core/mail-address'
 import type { Mailbox } from '../../../core/party'
-import type { Domain, DomainTable } from '../table'
+import { CANNOT_TELL, type Domain, type DomainTable } from '../table'
 
 /** An address as Haraka parsed it. */
 export interface Path extends Mailbox {
@@ -12,8 +12,11 @@ export interface Path extends Mailbox {
 
 /** Everything that a policy may know of an address. */
 export interface AddressFeatures {
-  /** Whose domain it is in. `none`: no domain, as in <postmaster> and <>; `literal`: `[192.0.2.1]`. */
-  domain: 'ours' | 'under ours' | 'other' | 'literal' | 'none'
+  /**
+   * Whose domain it is in. `none`: no domain, as in <postmaster> and <>; `literal`: `[192.0.2.1]`; `cannot tell`: Redis,
+   * where it may be, was not heard.
+   */
+  domain: 'ours' | 'under ours' | 'other' | 'literal' | 'none' | typeof CANNOT_TELL
   local: 'empty' | 'postmaster' | 'other'
   /** `@a,@b:user@c` (RFC 5321 appendix C: SHOULD NOT be used, MAY be refused). */
   sourceRoute: boolean
@@ -44,8 +47,10 @@ export function featuresOf(
   domains: DomainTable,
 ): { features: AddressFeatures; domain: Domain | undefined } {
   const name = domainOf(host)
-  const domain = name ? domains.find(name) : undefined
-  const whose = domain ? (domain.name === name ? 'ours' : 'under ours') : foreign(host)
+  const found = name ? domains.find(name) : undefined
+  const domain = found === CANNOT_TELL ? undefined : found
+  const whose =
+    found === CANNOT_TELL ? found : domain ? (domain.name === name ? 'ours' : 'under ours') : foreign(host)
   const sourceRoute = /^\s*<?\s*@/.test(original)
   if (ORDINARY.test(user) && !sourceRoute) return { domain, features: { ...ordinary, domain: whose } }
   // A client may write `＠` where the next server reads `@` (Unicode compatibility forms).

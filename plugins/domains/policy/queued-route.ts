@@ -4,9 +4,9 @@ import { domainOf } from '../../../core/mail-address'
 import type { Route } from '../../../core/next-hop/route'
 import { clean } from '../../../core/text'
 import type { DomainsConfig } from '../config'
-import type { Domain } from '../table'
+import { CANNOT_TELL, type Domain } from '../table'
 import type { Memory } from './bounce'
-import { ruleOf } from './recipient'
+import { cannotTell, ruleOf } from './recipient'
 
 /** Over our next-hop client by `route`; not at all now, for the reason in `held`; or, with neither, to the MX. */
 export interface QueuedRoute {
@@ -28,6 +28,7 @@ export function queuedRoute(
 ): QueuedRoute {
   const name = domainOf(host)
   const domain = name === undefined ? undefined : domains.find(name)
+  if (domain === CANNOT_TELL) return { held: notTold(name ?? host) }
   if (domain?.route) return { route: domain.route }
   if (domain) return { held: noQueuePlugin(domain), othersMayRoute: true }
   if (memory?.mayRelay === false) return { held: notOurs(name ?? host) }
@@ -42,6 +43,10 @@ export const noQueuePlugin = (domain: Domain): Decision => ({
   text: 'No queue plugin takes mail for this domain',
   rule: ruleOf(domain, 'delivery = plugin'),
 })
+
+/** It waits: to the MX may go only what is known to be for others. */
+const notTold = (name: string): Decision =>
+  cannotTell('message', `Whether ${clean(name, 100)} is one of our domains cannot be told now`)
 
 const notOurs = (name: string): Decision => ({
   outcome: 'message.domain-gone',

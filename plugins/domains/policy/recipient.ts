@@ -5,7 +5,7 @@ import { domainOf, unquoted, withoutTag } from '../../../core/mail-address'
 import type { Mailbox, Party } from '../../../core/party'
 import { clean } from '../../../core/text'
 import type { DomainsConfig } from '../config'
-import type { Domain } from '../table'
+import { CANNOT_TELL, type Domain } from '../table'
 import { type AddressFeatures, featuresOf, type Path } from './address-features'
 
 const FILE = 'domains.ini'
@@ -20,8 +20,8 @@ export interface RecipientFacts extends AddressFeatures {
   routingAllowed: boolean
   /** The recipient is in the domain's list, or the domain has none. */
   listed: boolean
-  /** There is an address where <postmaster> goes. */
-  postmasterServed: boolean
+  /** There is an address where <postmaster> goes, in a domain of ours. */
+  postmasterServed: boolean | typeof CANNOT_TELL
 }
 
 /** What the list of checks answers. */
@@ -38,6 +38,7 @@ export type RecipientAnswer =
   | 'refuse: not listed'
   | 'refuse: never'
   | 'refuse: not ours'
+  | 'defer: cannot tell'
 
 const isOurs = ({ domain }: AddressFeatures): boolean => domain === 'ours' || domain === 'under ours'
 
@@ -50,6 +51,7 @@ export const RECIPIENT_CHECKS: readonly Check<RecipientFacts, RecipientAnswer>[]
     name: '<postmaster> without a domain, which every server takes (RFC 5321 4.5.1)',
     ask: ({ domain, local, postmasterServed }) => {
       if (domain !== 'none' || local !== 'postmaster') return undefined
+      if (postmasterServed === CANNOT_TELL) return 'defer: cannot tell'
       return postmasterServed ? 'accept: postmaster' : 'refuse: no postmaster'
     },
   },
@@ -60,6 +62,10 @@ export const RECIPIENT_CHECKS: readonly Check<RecipientFacts, RecipientAnswer>[]
   {
     name: 'a source route',
     ask: ({ sourceRoute }) => (sourceRoute ? 'refuse: a source route' : undefined),
+  },
+  {
+    name: 'whether it is ours cannot be told',
+    ask: ({ domain }) => (domain === CANNOT_TELL ? 'defer: cannot tell' : undefined),
   },
   {
     name: 'an encapsulated address',
@@ -118,9 +124,15 @@ export function recipientFacts(
     never: classification.class === 'never',
     routingAllowed: domain?.routingCharacters === 'allow',
     listed: !domain?.recipients || isListed(domain.recipients, address),
-    postmasterServed: config.postmaster !== undefined,
+    postmasterServed: isPostmasterServed(config),
   }
   return { facts, domain }
+}
+
+/** Its domain may be one in Redis. */
+function isPostmasterServed({ postmaster, domains }: DomainsConfig): RecipientFacts['postmasterServed'] {
+  const found = postmaster && domains.find(postmaster.host)
+  return found === CANNOT_TELL ? found : found !== undefined
 }
 
 /** The relay decision for one recipient by itself. */
@@ -140,6 +152,10 @@ export function judgeRecipient(config: DomainsConfig, address: Path, party: Part
     }
     case 'accept: relayed':
       return { accepted: { decision: accept('relayed', `${shown} is relayed`, party.relayRule!) } }
+    case 'defer: cannot tell': {
+      const text = `Whether ${shown} is ours cannot be told now, try again later`
+      return { refused: cannotTell('recipient', text) }
+    }
     case 'refuse: no postmaster':
       return refuse(
         'no-domain',
@@ -168,6 +184,15 @@ export function judgeRecipient(config: DomainsConfig, address: Path, party: Part
   }
 }
 
+/** What is answered while Redis cannot be asked, or what it holds cannot be read. `what`: the outcome's first half. */
+export const cannotTell = (what: string, text: string): Decision => ({
+  outcome: `${what}.domain-unknown`,
+  code: 451,
+  status: '4.3.0',
+  text,
+  rule: main('redis = true'),
+})
+
 /** A line of a domain's section. */
 export const ruleOf = ({ file, section }: Domain, key: string): Rule => ({ file, section, key })
 
@@ -185,7 +210,8 @@ function postmaster({ postmaster, domains }: DomainsConfig): RecipientVerdict {
   const { user, host } = postmaster!
   const decision = accept('ours', `<postmaster> is ${user}@${host}`, main('postmaster'))
   const domain = domains.find(host)
-  return { accepted: { decision, instead: { user, host }, ...(domain && { domain }) } }
+  const isOurs = domain && domain !== CANNOT_TELL
+  return { accepted: { decision, instead: { user, host }, ...(isOurs && { domain }) } }
 }
 
 function isListed(recipients: Set<string>, { user, host }: Mailbox): boolean {
