@@ -188,7 +188,7 @@ describe('the relay decision', () => {
 })
 
 const features = {
-  domain: ['ours', 'under ours', 'other', 'literal', 'none'],
+  domain: ['ours', 'under ours', 'other', 'literal', 'none', 'cannot tell'],
   local: ['empty', 'postmaster', 'other'],
   sourceRoute: [false, true],
   innerAddress: [false, true],
@@ -203,7 +203,7 @@ const recipients = [
     never: [false, true],
     routingAllowed: [false, true],
     listed: [false, true],
-    postmasterServed: [false, true],
+    postmasterServed: [false, true, 'cannot tell'],
   }),
 ]
 
@@ -215,6 +215,8 @@ describe('the list of checks of a recipient', () => {
       const asks = facts.sourceRoute || facts.innerAddress || facts.encapsulated === 'address'
       if (answer === 'accept: relayed') assert.ok(facts.mayRelay && !isOurs && !facts.sourceRoute)
       if (answer === 'accept: ours') assert.ok(isOurs && !facts.sourceRoute && (facts.mayRelay || !asks))
+      if (facts.domain === 'cannot tell')
+        assert.equal(answer, facts.sourceRoute ? 'refuse: a source route' : 'defer: cannot tell')
       if (answer === 'accept: postmaster') assert.equal(facts.domain, 'none')
       if (facts.never)
         assert.equal(
@@ -245,7 +247,7 @@ describe('the list of checks of a sender', () => {
   const all = [
     ...product({
       action: ['reject', 'tag', 'off'],
-      claims: ['nothing', 'the domain of MAIL FROM', 'another domain'],
+      claims: ['nothing', 'the domain of MAIL FROM', 'another domain', 'cannot tell'],
       mayRelay: [false, true],
       spoofAllowed: [false, true],
       own: [false, true],
@@ -258,6 +260,7 @@ describe('the list of checks of a sender', () => {
     const excused = claims === 'nothing' || mayRelay || spoofAllowed || own
     const known = claims === 'the domain of MAIL FROM' ? spf : 'no'
     if (excused || known === 'pass' || action === 'off') return 'accept'
+    if (claims === 'cannot tell') return action === 'tag' ? 'tag: cannot tell' : claims
     if (action === 'tag') return 'tag'
     return known === 'cannot tell' ? 'defer' : 'refuse'
   }

@@ -25,7 +25,7 @@ export function readAliases(dir: string): Record<string, Alias> | undefined {
 export function aliasWarnings(aliases: Record<string, Alias>, { domains }: DomainsConfig): string[] {
   const isOutside = (target: string) => {
     const host = target.includes('@') ? domainOf(target.slice(target.lastIndexOf('@') + 1)) : undefined
-    return host !== undefined && !domains.find(host)
+    return host !== undefined && domains.find(host) === undefined
   }
   const outside = Object.entries(aliases)
     .filter(([, { to = [] }]) => [to].flat().some((target) => isOutside(String(target))))

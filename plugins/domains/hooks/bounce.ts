@@ -5,8 +5,11 @@ import { recordQueued } from '../../../core/haraka/reply'
 import type { Next, Outbound, Plugin, QueuedMail } from '../../../core/haraka/types'
 import { domainOf } from '../../../core/mail-address'
 import { services } from '../../../core/services'
+import { clean } from '../../../core/text'
 import { type DsnRecipient, dsnCharge, mayBounce, overLimit } from '../policy/bounce'
+import { CANNOT_TELL } from '../table'
 import { completeDsn } from './dsn'
+import { lookUp } from './look-up'
 import { memoryOf } from './outbound'
 import { runtime } from './runtime'
 
@@ -64,7 +67,10 @@ async function judge(plugin: Plugin, mail: QueuedMail, error: Error): Promise<nu
   const memory = memoryOf(mail)
   const { user, host } = plain(mail.todo.mail_from)
   const domain = domainOf(host ?? '') ?? host ?? ''
-  const recipient: DsnRecipient = !user ? 'null' : config.domains.find(domain) ? 'ours' : 'foreign'
+  await lookUp([domain])
+  const found = config.domains.find(domain)
+  if (found === CANNOT_TELL) throw new Error(`whether ${clean(domain, 100)} is ours cannot be told now`)
+  const recipient: DsnRecipient = !user ? 'null' : found ? 'ours' : 'foreign'
   const refused = mayBounce(config, recipient, memory)
   if (refused) {
     recordQueued(plugin, mail, refused, memory?.ip)
