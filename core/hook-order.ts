@@ -4,7 +4,7 @@
 /** One handler. `plugin`: the line in config/plugins; `shared`: brought once by whichever line loads first. */
 export interface HookRow {
   hook: string
-  plugin: 'shared' | 'acl' | 'auth' | 'domains' | 'limits'
+  plugin: 'shared' | 'acl' | 'auth' | 'domains' | 'limits' | 'overload'
   /** The exported function, as Haraka's log shows it. */
   method: string
   priority: number
@@ -83,6 +83,20 @@ export const HOOK_ORDER: readonly HookRow[] = [
     ['queue_outbound', 'count_bytes', -100, 'where a plugin kept it from being counted at data_post'],
     ['reset_transaction', 'reset', -100, 'the transaction is still there'],
     ['disconnect', 'disconnect', -100, 'gives back what the connection holds'],
+  ]),
+  ...rowsOf('overload', [
+    ['lookup_rdns', 'judge_connection', -97, 'before DNS and Redis are asked, after [reject]'],
+    ['connect', 'judge_connection', -97, 'XCLIENT comes back here'],
+    ['mail', 'judge_mail', -95, 'before others spend time on a message that there is no room for'],
+    ['data', 'judge_data', -95, 'before the message comes'],
+    [
+      'data_post',
+      'judge_message',
+      40,
+      'after the plugins that read the message, before its bytes are charged',
+    ],
+    ['reset_transaction', 'end_message', -100, 'the transaction is still there'],
+    ['disconnect', 'disconnect', -100, "gives back the connection's place"],
   ]),
 ]
 

@@ -1,4 +1,5 @@
 // How each plugin of the bundle begins and ends.
+import { takeOverDiskWrites } from './haraka/disk-writes'
 import { guardListener } from './haraka/early-refusal'
 import { takeOverRelaying } from './haraka/relaying'
 import { keepDenial } from './haraka/shared-hooks'
@@ -39,6 +40,7 @@ export function prepare(plugin: Plugin): void {
     setHeaderParser(parseHeader)
     takeOverRelaying(plugin)
     expectSpf(plugin)
+    takeOverDiskWrites(plugin)
     Object.assign(plugin, shared)
     registerRows(plugin, 'shared')
   }

@@ -9,7 +9,7 @@ export type LoginOutcome = 'right' | 'wrong' | 'cannot tell'
 
 interface Registry {
   /** Each plugin: what it has in force, for the line at the start, as `12 domains`. */
-  inForce: Partial<Record<'acl' | 'auth' | 'domains' | 'limits', () => string>>
+  inForce: Partial<Record<'acl' | 'auth' | 'domains' | 'limits' | 'overload', () => string>>
   /** acl: what acl.ini says of a client, and the generation of the configuration that says it. */
   acl?: { classify(client: Client): Classification; generation(): number }
   /** domains: the first of our domains. */
@@ -24,6 +24,8 @@ interface Registry {
   loginHolds?: (connection: Connection) => boolean
   /** limits: hears what came of each login that auth checks. */
   loginOutcome?: (connection: Connection, outcome: LoginOutcome) => void
+  /** overload: what is over its mark now, with the figures; '' where nothing is. */
+  overloads?: () => string
   /** limits: whether the user who is logging in has logged in from this network before. */
   isKnownNetwork?: (connection: Connection) => boolean
 }

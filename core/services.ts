@@ -14,6 +14,7 @@ import { type RedisConfig, readRedis } from './redis/config'
 import { type Client, closeRedis, openRedis } from './redis/connection'
 import { printPlace } from './redis/endpoint'
 import { type Keys, makeKeys } from './redis/keys'
+import { registry } from './registry'
 
 interface Services {
   /** Undefined in the master of workers, which takes no mail. */
@@ -49,7 +50,13 @@ function start(plugin: Plugin, redis: Setting<RedisConfig>): void {
   const journal = new Journal({
     settings,
     stream: () => redis.value.log,
-    state: () => ({ version, store: limiter.source, connections, configuration: configurationHash() }),
+    state: () => ({
+      version,
+      store: limiter.source,
+      connections,
+      ...(registry.overloads && { overload: registry.overloads() }),
+      configuration: configurationHash(),
+    }),
     log,
     onFailure: () => limiter.checkRedis(),
   })

@@ -12,8 +12,8 @@ export const counted = (count: number, one: string, many = `${one}s`): string =>
 /** Handler of init_master, when all plugins are loaded: `relay-guard 0.1.0 on Haraka 3.3.4, Node 20.20.2: 12 domains, …`. */
 export function tellStart(this: Plugin, next: Next): void {
   const { version } = insidesOf(this).file('package.json') as { version: string }
-  const { domains, acl, auth, limits } = registry.inForce
-  const parts = [domains, acl, auth, limits].flatMap((part) => (part ? [part()] : []))
+  const { domains, acl, auth, limits, overload } = registry.inForce
+  const parts = [domains, acl, auth, limits, overload].flatMap((part) => (part ? [part()] : []))
   const where = `Haraka ${version}, Node ${process.versions.node}`
   this.lognotice(`relay-guard ${packageVersion()} on ${where}: ${[...parts, printRedis()].join(', ')}`)
   next()

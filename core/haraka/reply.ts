@@ -129,9 +129,16 @@ export function answer(
   }
   const soft = decision.code < 500
   const code = decision.close ? (soft ? DENYSOFTDISCONNECT : DENYDISCONNECT) : soft ? DENYSOFT : DENY
-  next(code, new DSN(decision.code, `${decision.status} ${clean(decision.text)} (id ${spoken.id})`))
+  next(code, dsnOf(decision, spoken))
   return spoken
 }
+
+const dsnOf = ({ code, status, text }: Decision, { id }: DecisionRecord): DSN =>
+  new DSN(code, `${status} ${clean(text)} (id ${id})`)
+
+/** Records a refusal and returns the reply, for who answers the client by other ways than the answer to a hook. */
+export const recordRefusal = (plugin: Plugin, connection: Connection, decision: Decision): DSN =>
+  dsnOf(decision, record(plugin, connection, decision))
 
 /**
  * Wraps a hook so that an exception or a rejected promise becomes 451 4.3.0. Haraka takes a hook that throws as one
@@ -152,6 +159,11 @@ export function guarded<P = void>(
 }
 
 function failed(plugin: Plugin, next: Next, connection: Connection, error: unknown): void {
+  // The queue did not take the message: the refusal is recorded already.
+  if (error instanceof DSN) {
+    next(DENYSOFT, error)
+    return
+  }
   connection.logerror(plugin, 'failed:', error)
   answer(plugin, next, connection, ownFailure(plugin))
 }

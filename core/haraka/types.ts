@@ -62,6 +62,9 @@ export interface PipeOptions {
 }
 
 interface MessageStream {
+  /** The message is, or is being, written to a spool file. */
+  spooling: boolean
+  once(event: 'error', heard: (error: Error) => void): void
   /** The header fields that are written in place of those that came: the array of `Transaction.header`. */
   headers: string[]
   pipe<T extends Writable>(to: T, options?: PipeOptions): T
@@ -174,7 +177,8 @@ export interface QueuedMail {
 
 /** Haraka's outbound queue (outbound/index.js). */
 export interface Outbound {
-  send_trans_email(transaction: Transaction, done: (code: number, message?: string) => void): void
+  /** `message`: text, or a DSN of ours (disk-writes.ts). */
+  send_trans_email(transaction: Transaction, done: (code: number, message?: string | object) => void): void
   send_email(
     from: HarakaAddress,
     to: HarakaAddress,

@@ -18,7 +18,7 @@ const SUBJECTS = 50
 /** Seconds. */
 const TTL = 90 * 86_400
 const NODE_TTL = 30
-/** Between two writings of the node's key, in ms, while it counts where it counted. */
+/** Between two writings of the node's key, in ms, while it counts where it counted and is as overloaded as it was. */
 const NODE_EVERY = 10_000
 /** After this many ms without an answer the next batch is sent all the same. */
 const GIVE_UP = 10_000
@@ -35,6 +35,8 @@ export interface NodeState {
   /** Where it counts now. */
   store: 'redis' | 'memory'
   connections: number
+  /** What is over its mark (overload.ini), with the figures; '' where nothing is. Left out without relay-guard/overload. */
+  overload?: string
   /** The hash of its configuration: equal on workers that decide alike. */
   configuration: string
 }
@@ -84,7 +86,8 @@ export class Journal {
   #sending: Promise<void> | undefined
   #sentAt = 0
   #toldAt = Number.NEGATIVE_INFINITY
-  #toldStore: NodeState['store'] | undefined
+  /** Where it counted then, and whether anything was over its mark: a change is told at once. */
+  #told = ''
   #complainedAt = Number.NEGATIVE_INFINITY
   #keptInARow = 0
 
@@ -178,9 +181,10 @@ export class Journal {
   /** The node's key, where it is time for it. */
   #node(keys: Keys, now: number): Write[] {
     const state = this.options.state()
-    if (now - this.#toldAt < NODE_EVERY && state.store === this.#toldStore) return []
+    const told = `${state.store} ${Boolean(state.overload)}`
+    if (now - this.#toldAt < NODE_EVERY && told === this.#told) return []
     this.#toldAt = now
-    this.#toldStore = state.store
+    this.#told = told
     const putBack = () => {
       this.#toldAt = Number.NEGATIVE_INFINITY
     }

@@ -3,7 +3,7 @@
 import { type Decision, ownFailure } from '../../../core/decision'
 import { cannotBeQueued } from '../../../core/haraka/address'
 import { mayRelay } from '../../../core/haraka/relaying'
-import { recordQueued } from '../../../core/haraka/reply'
+import { DSN, recordQueued } from '../../../core/haraka/reply'
 import { senderSpf } from '../../../core/haraka/spf-result'
 import type { Connection, Next, Outbound, Plugin, QueuedMail, Transaction } from '../../../core/haraka/types'
 import type { Outcome, Reply } from '../../../core/next-hop/reply'
@@ -19,7 +19,7 @@ import { stateOf } from './transaction'
 
 /**
  * Puts the message into the outbound queue for `transaction.rcpt_to`. `refused`: recipients that are to get a DSN at
- * once. Rejects with what the queue says.
+ * once. Rejects with what the queue says: a DSN is the answer to the client, and recorded.
  */
 export function enqueue(
   plugin: Plugin,
@@ -41,7 +41,9 @@ export function enqueue(
   const outbound = plugin.haraka_require('outbound') as Outbound
   return new Promise((resolve, reject) =>
     outbound.send_trans_email(transaction, (code, message = '') =>
-      code === OK ? resolve() : reject(new Error(message || 'the queue did not take the message')),
+      code === OK
+        ? resolve()
+        : reject(message instanceof DSN ? message : new Error(String(message || NOT_TAKEN))),
     ),
   )
 }
@@ -62,6 +64,8 @@ export function rememberClient(connection: Connection, transaction: Transaction)
   if (!memory.mayRelay) transaction.notes['dkim_signed'] = true
   return memory
 }
+
+const NOT_TAKEN = 'the queue did not take the message'
 
 /** What was remembered of the client who brought a queued message; undefined where it was queued without us. */
 export const memoryOf = ({ todo }: QueuedMail) => todo.notes['relay_guard'] as Memory | undefined

@@ -1,6 +1,7 @@
 // Hooks at the queue: the message is handed over, and leaves by its route.
 
 import { plain } from '../../../core/haraka/address'
+import { acceptedInPart } from '../../../core/haraka/disk-writes'
 import { mayRelay, relayRuleOf } from '../../../core/haraka/relaying'
 import { answer, record } from '../../../core/haraka/reply'
 import type { Connection, HarakaAddress, Next, Plugin, Transaction } from '../../../core/haraka/types'
@@ -100,6 +101,7 @@ async function queueTheRest(
   if (rest.length === 0) return []
   const refused = bad.filter(({ reply }) => reply.code >= 500)
   transaction.rcpt_to = rest
+  acceptedInPart(transaction)
   try {
     await enqueue(plugin, connection, transaction, refused)
   } finally {
