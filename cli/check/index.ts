@@ -5,6 +5,7 @@ import { harakaAt } from '../haraka-dir'
 import { findHaraka, unresolvedLines } from '../haraka-plugins'
 import { openRelays } from './acl'
 import { askNextHops, askRedis, askSmarthost } from './ask'
+import { overloadWarnings } from './overload'
 import { isGood, printReport, type Report } from './print'
 import { readConfiguration } from './read'
 import { warningsOf } from './warnings'
@@ -23,6 +24,7 @@ export async function check({ dir, json, print }: Call): Promise<0 | 1> {
         ? []
         : ['config/plugins: Haraka itself is not found, so whether it finds these plugins is not checked']),
       ...warningsOf(configuration),
+      ...(lines.includes('relay-guard/overload') ? await overloadWarnings(configuration.overload, dir) : []),
     ],
     nextHops: isReadable ? await askNextHops(domains, world.hostName) : [],
     smarthost: isReadable ? await askSmarthost(domains, world.hostName) : [],

@@ -10,6 +10,7 @@ import { type AclConfig, readAcl } from '../../plugins/acl/config'
 import { type AuthConfig, readAuth } from '../../plugins/auth/config'
 import { type DomainsConfig, readDomains, type World } from '../../plugins/domains/config'
 import { readLimits } from '../../plugins/limits/config'
+import { type OverloadConfig, readOverload } from '../../plugins/overload/config'
 import { pluginLines, worldOf } from '../haraka-dir'
 import { readAliases } from './aliases'
 
@@ -23,6 +24,7 @@ export interface Configuration {
   auth: AuthConfig
   domains: DomainsConfig
   redis: RedisConfig
+  overload: OverloadConfig
   /** What haraka-plugin-aliases reads, if its line is there. */
   aliases: ReturnType<typeof readAliases>
   /** `host_list` in domains.ini. */
@@ -54,6 +56,7 @@ export function readConfiguration(dir: string): Configuration {
   const firstDomain = lines.includes('relay-guard/domains') ? domains.value.domains.first?.name : undefined
   const auth = read('auth', (reading) => readAuth(reading, firstDomain))
   read('limits', readLimits)
+  const overload = read('overload', readOverload)
   const redis = read('redis', readRedis)
   return {
     world,
@@ -64,6 +67,7 @@ export function readConfiguration(dir: string): Configuration {
     auth: auth.value,
     domains: domains.value,
     redis: redis.value,
+    overload: overload.value,
     hostList: fieldsOf('domains.ini', domains.sections, 'main', []).flag('host_list', false),
     aclSections: acl.sections,
     filled,

@@ -37,7 +37,7 @@ const promised = new WeakSet<Transaction>()
 export const acceptedInPart = (transaction: Transaction): void => void promised.add(transaction)
 
 /** The connection that a transaction belongs to; undefined for mail of our own, as a DSN. */
-function clientOf({ results }: Transaction): Connection | undefined {
+export function clientOf({ results }: Transaction): Connection | undefined {
   const { conn } = (results ?? {}) as { conn?: Connection }
   return conn?.remote ? conn : undefined
 }

@@ -68,6 +68,14 @@ export class Claims {
     this.#written = this.#written.filter((one) => one.at >= at)
   }
 
+  /** Messages that are being spooled and have become larger than they were announced, if they were. */
+  get growing(): Transaction[] {
+    return [...this.#open].flatMap(([transaction, { announced, files }]) => {
+      const { data_bytes, message_stream } = transaction
+      return files === 0 && message_stream.spooling && data_bytes > announced ? [transaction] : []
+    })
+  }
+
   /** Of all messages, and of one alone. */
   get all(): Sums {
     let sums = NOTHING

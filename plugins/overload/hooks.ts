@@ -1,7 +1,7 @@
 // The hooks: at connect, MAIL and DATA, and before a message is written to the queue.
 import type { Decision } from '../../core/decision'
 import { plain } from '../../core/haraka/address'
-import { notWritten, type QueueGate } from '../../core/haraka/disk-writes'
+import { clientOf, notWritten, type QueueGate } from '../../core/haraka/disk-writes'
 import { held } from '../../core/haraka/early-refusal'
 import { partyOf } from '../../core/haraka/party-of'
 import { answer, guarded, recordRefusal } from '../../core/haraka/reply'
@@ -152,4 +152,12 @@ export const queueGate: QueueGate = {
     if (notWritten(error).code !== 452) return undefined
     return recordRefusal(runtime.plugin, connection, refusal('disk', 'mail', error.message))
   },
+}
+
+/** In the midst of a message: 421 may be said at any time (RFC 5321 3.8), and the client comes again. */
+export function breakOff(transaction: Transaction, figure: string): void {
+  const connection = clientOf(transaction)
+  if (connection?.transaction !== transaction) return
+  const dsn = recordRefusal(runtime.plugin, connection, { ...refusal('disk', 'mail', figure), code: 421 })
+  connection.respond(421, dsn, () => connection.disconnect())
 }

@@ -98,10 +98,13 @@ export async function countQueue(dir: string, most: number): Promise<NonNullable
 /** ms between two looks of Node.js at its event loop; what it records holds them. */
 const RESOLUTION = 10
 
+/** Samples in a window: the start of a server takes a moment, and is no overload. */
+const WARM_UP = 4
+
 /** How late the event loop is: of 100 looks in the last 3 to 6 seconds, the latest but one. */
 export class LoopDelay {
   #windows: IntervalHistogram[] = []
-  #ticks = 0
+  #samples = 0
 
   start(): void {
     this.#windows = [1, 2].map(() => monitorEventLoopDelay({ resolution: RESOLUTION }))
@@ -117,10 +120,12 @@ export class LoopDelay {
     const [older, newer] = this.#windows
     if (!older || !newer) return 0
     const delay = older.percentile(99) / 1e6 - RESOLUTION
-    if (++this.#ticks % 3 === 0) {
+    this.#samples++
+    if (this.#samples === 1) newer.reset()
+    if (this.#samples === 1 || this.#samples % 3 === 0) {
       older.reset()
       this.#windows = [newer, older]
     }
-    return Math.max(delay, 0)
+    return this.#samples < WARM_UP ? 0 : Math.max(delay, 0)
   }
 }

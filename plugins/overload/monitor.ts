@@ -7,7 +7,16 @@ import type { Setting } from '../../core/ini/reload'
 import { Claims, plus } from './claims'
 import type { Kind, Mark, OverloadConfig } from './config'
 import { countQueue, LoopDelay, Volume } from './measure'
-import { type Claim, fits, leastOf, type Measurements, nextStates, type Space, type States } from './policy'
+import {
+  type Claim,
+  fits,
+  leastOf,
+  type Measurements,
+  nextStates,
+  printSize,
+  type Space,
+  type States,
+} from './policy'
 import { changes } from './report'
 import { OthersClaims, SharedClaims } from './share'
 
@@ -44,6 +53,7 @@ export class Monitor {
     private readonly plugin: Plugin,
     private readonly setting: Setting<OverloadConfig>,
     private readonly places: DiskPlaces,
+    private readonly breakOff: (transaction: Transaction, figure: string) => void,
   ) {
     const { queue, spool, spoolAfter } = places
     this.#isMaster = cluster.isPrimary && hasWorkers(plugin)
@@ -136,8 +146,7 @@ export class Monitor {
     let slow = 0
     for (;;) {
       const { queue, spool } = this.#volumes
-      void spool?.sample()
-      void queue.sample().then(() => this.#sampled())
+      void Promise.all([spool?.sample(), queue.sample()]).then(() => this.#sampled())
       if (slow <= 0) {
         slow = EVERY
         this.#memory = process.memoryUsage.rss()
@@ -161,6 +170,16 @@ export class Monitor {
     const at = this.#volumes.queue.known?.at
     if (at !== undefined) this.claims.settle(this.#isWorker ? at - LAG : at)
     this.update()
+    this.#shedSpool()
+  }
+
+  /** A message without SIZE grows while it comes: it may use half of what is to stay free, and then its connection ends. */
+  #shedSpool(): void {
+    const { disk } = this.setting.value
+    const spool = this.#volumes.spool?.known
+    if (!disk || !spool || spool.disk.free >= leastOf(disk, spool.disk) / 2) return
+    for (const transaction of this.claims.growing)
+      this.breakOff(transaction, `disk ${printSize(spool.disk.free)} free for spool files (min ${disk.text})`)
   }
 
   async #count(): Promise<void> {

@@ -132,7 +132,7 @@ function figureOf(kind: Kind, { text, isPercent }: Mark, measured: Measurements)
   if (kind === 'disk' || kind === 'inodes')
     return `${kind} ${printFree(measured[kind]!, isPercent, kind === 'disk')} free (min ${text})`
   const values = {
-    queue: `${queue?.atLeast ? 'more than ' : ''}${queue?.count} files`,
+    queue: queue?.atLeast ? `more than ${queue.count - 1} files` : `${queue?.count} files`,
     connections: `${connections}`,
     delay: `${Math.round(delay)}ms`,
     memory: printSize(memory),
