@@ -14,6 +14,7 @@ import { readAcl } from '../plugins/acl/config'
 import { readAuth } from '../plugins/auth/config'
 import { readDomains } from '../plugins/domains/config'
 import { readLimits } from '../plugins/limits/config'
+import { readOverload } from '../plugins/overload/config'
 import { root } from './support/install'
 import { readText } from './support/reading'
 
@@ -68,6 +69,7 @@ const READERS: [file: string, read: (reading: Reading) => unknown][] = [
   ['auth.ini', readAuth],
   ['domains.ini', (reading) => readDomains(reading, world)],
   ['limits.ini', readLimits],
+  ['overload.ini', readOverload],
   ['redis.ini', readRedis],
 ]
 /** Files that an example names, and hashes that it leaves out. */

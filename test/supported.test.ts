@@ -222,6 +222,8 @@ function lackingFor({ where, fault }: Assumption): () => Plugin {
     'Connection.prototype': () => lacking('connection', `Connection.prototype.${path}`),
     'HMailItem.prototype': () => lacking('outbound', `HMailItem.prototype.${path}`),
     outbound: () => lacking('outbound', path),
+    'the outbound queue': () => lacking('outbound/queue', path),
+    'Transaction.prototype': () => lacking('transaction', `Transaction.prototype.${path}`),
     'the server': () => lacking('server', path),
     'a Connection': () => replaced({ connection: connections((connection) => without(connection, path)) }),
     'a Transaction': () =>

@@ -13,6 +13,8 @@ export const messageAssumptions: Assumption[] = [
     encoding: 'string',
     'notes.skip_plugins': 'array',
     'results.add': 'function',
+    'results.conn': 'object',
+    'message_stream.spooling': 'boolean',
     'message_stream.pipe': 'function',
     'message_stream.headers': 'array',
     'header.lines': 'function',
@@ -34,7 +36,14 @@ export const messageAssumptions: Assumption[] = [
       return transaction.header_pos > 0 && transaction.message_stream.headers.join('') === 'X: ..y\n'
     },
   },
-  ...methods('outbound/index.js', 'outbound', file('outbound'), 'send_trans_email send_email'),
+  ...methods('outbound/index.js', 'outbound', file('outbound'), 'send_trans_email send_email build_todo'),
+  ...values('outbound/queue.js', 'the outbound queue', file('outbound/queue'), { queue_dir: 'string' }),
+  ...methods(
+    'transaction.js',
+    'Transaction.prototype',
+    file('transaction', 'Transaction.prototype'),
+    'end_data',
+  ),
   ...methods(
     'outbound/hmail.js',
     'HMailItem.prototype',
