@@ -137,63 +137,82 @@ async function allArrive({ haraka, sink, release, disk }: Scene, outcomes: Outco
   assert.deepEqual(haraka.failures(), [])
 }
 
-for (const nodes of [0, 3])
-  test(`a disk that fills while mail flows is never full, and nothing is lost (${nodes} workers)`, async (t) => {
-    const scene = await begin(t, 'size=12m', '[disk]\nmin_free = 2M\nmin_free_inodes = off\n', { nodes })
+// They wait for the next try of what is in the queue most of the time.
+describe('a small disk', { concurrency: true }, () => {
+  for (const nodes of [0, 3])
+    test(`a disk that fills while mail flows is never full, and nothing is lost (${nodes} workers)`, async (t) => {
+      const scene = await begin(t, 'size=12m', '[disk]\nmin_free = 2M\nmin_free_inodes = off\n', { nodes })
+      if (!scene) return
+      const { haraka } = scene
+      const first = await pour(scene, {
+        clients: 24,
+        largest: 400_000,
+        enough: (outcome) => refusals(outcome) > 200,
+      })
+      t.diagnostic(
+        JSON.stringify({ ...first.leastFree, accepted: first.accepted.size, refused: [...first.refused] }),
+      )
+      assert.deepEqual([...first.refused.keys()], ['452 4.3.1'])
+      assert.ok(first.accepted.size > 5)
+      assert.doesNotMatch(haraka.output(), /ENOSPC/)
+      assert.ok(first.leastFree.bytes > 2 ** 20, `${first.leastFree.bytes} bytes were free`)
+      await allArrive(scene, [first])
+    })
+
+  test('files that run out are refused like bytes, and mail is taken again when the queue has emptied', async (t) => {
+    const overload = '[disk]\nmin_free = off\nmin_free_inodes = 20%\n'
+    const scene = await begin(t, 'size=64m,nr_inodes=100', overload)
     if (!scene) return
-    const { haraka } = scene
+    const { haraka, release } = scene
     const first = await pour(scene, {
-      clients: 24,
-      largest: 400_000,
-      enough: (outcome) => refusals(outcome) > 200,
+      clients: 8,
+      largest: 3000,
+      enough: (outcome) => refusals(outcome) > 100,
     })
     t.diagnostic(
       JSON.stringify({ ...first.leastFree, accepted: first.accepted.size, refused: [...first.refused] }),
     )
     assert.deepEqual([...first.refused.keys()], ['452 4.3.1'])
-    assert.ok(first.accepted.size > 20)
+    assert.ok(first.leastFree.files >= 20, `${first.leastFree.files} files were free`)
+    await haraka
+      .waitForLog(/overload: inodes \d+\.\d% free \(min 20%\): mail is refused with 452/)
+      .catch(() => undefined)
+    release()
+    await until(() => readdirSync(scene.disk.path).length === 0, 60_000, 'an empty queue')
+    const again = await pour(scene, {
+      clients: 4,
+      largest: 3000,
+      enough: ({ accepted }) => accepted.size > 10,
+    })
+    await allArrive(scene, [first, again])
     assert.doesNotMatch(haraka.output(), /ENOSPC/)
-    assert.ok(first.leastFree.bytes > 2 ** 20, `${first.leastFree.bytes} bytes were free`)
-    await allArrive(scene, [first])
   })
 
-test('files that run out are refused like bytes, and mail is taken again when the queue has emptied', async (t) => {
-  const overload = '[disk]\nmin_free = off\nmin_free_inodes = 20%\n'
-  const scene = await begin(t, 'size=64m,nr_inodes=100', overload)
-  if (!scene) return
-  const { haraka, release } = scene
-  const first = await pour(scene, { clients: 8, largest: 3000, enough: (outcome) => refusals(outcome) > 100 })
-  t.diagnostic(
-    JSON.stringify({ ...first.leastFree, accepted: first.accepted.size, refused: [...first.refused] }),
-  )
-  assert.deepEqual([...first.refused.keys()], ['452 4.3.1'])
-  assert.ok(first.leastFree.files >= 20, `${first.leastFree.files} files were free`)
-  await haraka
-    .waitForLog(/overload: inodes \d+\.\d% free \(min 20%\): mail is refused with 452/)
-    .catch(() => undefined)
-  release()
-  await until(() => readdirSync(scene.disk.path).length === 0, 60_000, 'an empty queue')
-  const again = await pour(scene, { clients: 4, largest: 3000, enough: ({ accepted }) => accepted.size > 10 })
-  await allArrive(scene, [first, again])
-  assert.doesNotMatch(haraka.output(), /ENOSPC/)
+  test('max_files holds for the queue, and mail is taken again when it has emptied', async (t) => {
+    const overload = '[disk]\nmin_free = off\nmin_free_inodes = off\n[queue]\nmax_files = 20\n'
+    const scene = await begin(t, 'size=64m', overload)
+    if (!scene) return
+    const { haraka, disk, release } = scene
+    const first = await pour(scene, {
+      clients: 2,
+      largest: 3000,
+      enough: (outcome) => refusals(outcome) > 20,
+    })
+    assert.deepEqual([...first.refused.keys()], ['452 4.3.1'])
+    assert.ok(readdirSync(disk.path).length > 20)
+    await haraka.waitForLog(/overload: queue more than 20 files \(max 20\): mail is refused with 452/)
+    release()
+    await haraka.waitForLog(/overload over: queue \d+ files \(max 20\)/, 60_000)
+    const again = await pour(scene, {
+      clients: 2,
+      largest: 3000,
+      enough: ({ accepted }) => accepted.size > 5,
+    })
+    await allArrive(scene, [first, again])
+  })
 })
 
-test('max_files holds for the queue, and mail is taken again when it has emptied', async (t) => {
-  const overload = '[disk]\nmin_free = off\nmin_free_inodes = off\n[queue]\nmax_files = 20\n'
-  const scene = await begin(t, 'size=64m', overload)
-  if (!scene) return
-  const { haraka, disk, release } = scene
-  const first = await pour(scene, { clients: 2, largest: 3000, enough: (outcome) => refusals(outcome) > 20 })
-  assert.deepEqual([...first.refused.keys()], ['452 4.3.1'])
-  assert.ok(readdirSync(disk.path).length > 20)
-  await haraka.waitForLog(/overload: queue more than 20 files \(max 20\): mail is refused with 452/)
-  release()
-  await haraka.waitForLog(/overload over: queue \d+ files \(max 20\)/, 60_000)
-  const again = await pour(scene, { clients: 2, largest: 3000, enough: ({ accepted }) => accepted.size > 5 })
-  await allArrive(scene, [first, again])
-})
-
-describe('a disk that another program has filled', () => {
+describe('a disk that another program has filled', { concurrency: true }, () => {
   const off = '[disk]\nmin_free = off\nmin_free_inodes = off\n'
   const lines = ['relay-guard/acl', 'relay-guard/domains']
   for (const [what, plugins, reply] of [
