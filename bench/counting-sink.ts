@@ -33,7 +33,7 @@ export class CountingSink {
     const args = ['-u', 'nobody', '-c', '-m', '1000', `127.0.0.1:${port}`, '1000']
     const sink = new CountingSink(port, spawn('smtp-sink', args, { stdio: ['ignore', 'pipe', 'ignore'] }))
     process.on('exit', () => sink.process.kill())
-    await until(() => accepts(port), 5_000, 'smtp-sink')
+    await until(() => accepts(port), 'smtp-sink')
     return sink
   }
 

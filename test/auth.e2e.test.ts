@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { scryptSync } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import { type Haraka, startHaraka } from './support/haraka'
+import { until } from './support/patience'
 import { freePort } from './support/ports'
-import { until } from './support/redis'
 import { type Reply, SmtpClient } from './support/smtp-client'
 import { said } from './support/tries'
 
@@ -158,7 +158,7 @@ describe('a reload of auth.ini', () => {
     const count = () => haraka.output().match(/auth\.ini was read again/g)?.length ?? 0
     const seen = count()
     haraka.write('relay-guard/auth.ini', text)
-    await until(() => count() > seen, 20_000, 'the reload')
+    await until(() => count() > seen, 'the reload')
   }
 
   test('holds for who is logged in: his name, his password, and whom he may send as', async () => {

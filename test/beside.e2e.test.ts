@@ -327,7 +327,7 @@ for (const [where, plugins, delays] of [
         const before = copies()
         const forgotten = delays && row.forgotten
         assert.match(await send(haraka, row), forgotten ? /^250/ : row.answer)
-        await haraka.queueEmpty(8000)
+        await haraka.queueEmpty()
         const arrived = Object.entries(sinks).flatMap(([name, { messages }]) =>
           messages.map((message: SinkMessage) => ({ text: `${name}: ${message.to.join(' ')}`, message })),
         )

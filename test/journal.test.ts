@@ -7,7 +7,8 @@ import type { Redis } from 'ioredis'
 import type { DecisionRecord } from '../core/decision'
 import { type Clock, Journal } from '../core/journal'
 import type { RedisSettings } from '../core/redis/endpoint'
-import { noRedis, RedisServer, startCluster, until } from './support/redis'
+import { until } from './support/patience'
+import { noRedis, RedisServer, startCluster } from './support/redis'
 
 const NOON = Date.UTC(2026, 9, 1, 12)
 const NODE = `${hostname()}/${process.pid}`

@@ -5,8 +5,9 @@ import { closeRedis, openRedis } from '../core/redis/connection'
 import type { RedisSettings } from '../core/redis/endpoint'
 import { leased, untilListening } from './support/leased'
 import { makeLimiter, untilRedis } from './support/limiter'
+import { until } from './support/patience'
 import { pick, randomFrom, seed } from './support/random'
-import { type RedisServer, startCluster, until } from './support/redis'
+import { type RedisServer, startCluster } from './support/redis'
 
 let nodes: RedisServer[]
 let settings: RedisSettings
@@ -23,7 +24,7 @@ const LIMITS = ['120/1h', '300/1h', '1000/1h']
 
 test('what is refused on one node is charged on none, and all that is held comes back', async () => {
   const random = randomFrom(seed)
-  const all = [1, 2, 3].map((i) => makeLimiter({ ...settings, timeout: 10_000 }, `host/${i}`))
+  const all = [1, 2, 3].map((i) => makeLimiter(settings, `host/${i}`))
   const redis = openRedis(settings)
   try {
     await Promise.all(all.map((each) => untilRedis(each)))

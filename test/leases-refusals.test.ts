@@ -9,7 +9,8 @@ import { WorkerCounts } from '../core/limiter/worker-counts'
 import { closeRedis, openRedis } from '../core/redis/connection'
 import { leased, standing, Workers } from './support/leased'
 import { charge } from './support/limiter-contract'
-import { RedisServer, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer } from './support/redis'
 
 let server: RedisServer
 let redis: Redis
@@ -88,7 +89,9 @@ test('who was refused because of what a worker held that hears nothing is let th
   const [other] = await limiters(1, 'held:', () => now)
   const connection = openRedis(server.settings)
   await until(() => connection.status === 'ready')
-  const holder = new WorkerCounts(new RedisStore(connection, { prefix: 'held:', timeout: 5000 }))
+  const holder = new WorkerCounts(
+    new RedisStore(connection, { prefix: 'held:', timeout: server.settings.timeout }),
+  )
   holder.budgets.listen(true)
   for (let i = 0; i < 100; i++)
     await holder.check({ op: 'check', charges: [leased('1000/1h')], leases: [], by: 'host/9' })

@@ -7,8 +7,9 @@ import { MemoryStore } from '../core/limiter/memory-store'
 import { Returns } from '../core/limiter/returns'
 import { Workers } from './support/leased'
 import { lease } from './support/limiter-contract'
+import { until } from './support/patience'
 import { pick, randomFrom, seed } from './support/random'
-import { RedisServer, until } from './support/redis'
+import { RedisServer } from './support/redis'
 
 const LIMIT = 10
 let server: RedisServer
@@ -114,8 +115,8 @@ test('with another redis.ini slots move along, and those that are only kept end'
   const [one] = await workers.make(1, 'moved:')
   for (let id = 0; id < 4; id++) await one.limiter.check([], leasesOf('host/0', id))
   for (let id = 0; id < 3; id++) one.limiter.release(`host/0/${id}`)
-  one.limiter.use({ ...server.settings, prefix: 'new:', timeout: 5000 })
-  await until(async () => (await slots('moved:')) === 0 && (await slots('new:')) === 1, 8000, 'the move')
+  one.limiter.use({ ...server.settings, prefix: 'new:' })
+  await until(async () => (await slots('moved:')) === 0 && (await slots('new:')) === 1, 'the move')
   one.limiter.release('host/0/3')
-  await until(async () => (await slots('new:')) === 0, 8000, 'its end')
+  await until(async () => (await slots('new:')) === 0, 'its end')
 })

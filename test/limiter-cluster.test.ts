@@ -8,8 +8,9 @@ import { Limiter } from '../core/limiter'
 import { readRedis } from '../core/redis/config'
 import { fire, makeLimiter, untilMemory, untilRedis, type Watched } from './support/limiter'
 import { charge, lease } from './support/limiter-contract'
+import { until } from './support/patience'
 import { readText } from './support/reading'
-import { noRedis, type RedisServer, startCluster, until } from './support/redis'
+import { noRedis, type RedisServer, startCluster } from './support/redis'
 
 let nodes: RedisServer[]
 let watched: Watched
@@ -17,7 +18,7 @@ let watched: Watched
 before(async () => {
   const started = await startCluster()
   nodes = started.nodes
-  watched = makeLimiter({ ...started.settings, timeout: 2000 })
+  watched = makeLimiter(started.settings)
   await untilRedis(watched)
 })
 after(async () => {
@@ -141,13 +142,14 @@ test('a seed whose name is not known takes no other one down, and is the reason 
 
 test('a cluster that loses a node is left, and used again when it is whole', async () => {
   const asked = subjects.map((subject) => charge('20/2h', { subject, what: 'failed logins' }))
+  for (const node of nodes) await node.run('CONFIG', 'SET', 'cluster-node-timeout', 1000)
   await nodes[2]!.kill()
   for (const one of asked) await watched.limiter.check([one])
   await untilMemory(watched)
   const { allowed } = await fire(watched, 50, charge('20/2h', { subject: 'anyone' }))
   assert.equal(allowed, 20)
   await nodes[2]!.up()
-  await untilRedis(watched, 15_000)
+  await untilRedis(watched)
   assert.match(watched.lines[0] ?? '', /^redis: down/)
   assert.equal(watched.lines.at(-1), 'redis: back')
 })

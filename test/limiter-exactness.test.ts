@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import type { Redis } from 'ioredis'
 import type { Charge, Lease, Step, Store } from '../core/limiter/contract'
 import { MemoryStore } from '../core/limiter/memory-store'
 import { RedisStore } from '../core/limiter/redis-store'
 import { closeRedis, openRedis } from '../core/redis/connection'
+import { keepingKeys } from './support/kept-keys'
 import { charge, lease, START, step } from './support/limiter-contract'
+import { until } from './support/patience'
 import { fc } from './support/random'
-import { RedisServer, until } from './support/redis'
+import { RedisServer } from './support/redis'
 
 let server: RedisServer
 let client: ReturnType<typeof openRedis>
@@ -50,7 +53,7 @@ test('memory and Redis give equal answers, step by step, whatever is asked', asy
     fc.asyncProperty(fc.array(anyMove, { minLength: 1, maxLength: 40 }), async (moves) => {
       await client.flushall()
       const memory = new MemoryStore()
-      const redis = new RedisStore(client, { prefix: 'test:', timeout: 250 })
+      const redis = new RedisStore(keepingKeys(client as Redis), { prefix: 'test:', timeout: 250 })
       let now = START
       for (const { op, charges, leases, wait, ago } of moves) {
         now += wait

@@ -10,9 +10,11 @@ import { Refusals } from '../core/limiter/refusals'
 import { resultOf } from '../core/limiter/result'
 import { Returns } from '../core/limiter/returns'
 import { closeRedis, openRedis } from '../core/redis/connection'
+import { untilHeard } from './support/heard'
 import { fire, makeLimiter, untilRedis, type Watched } from './support/limiter'
 import { charge, lease, START, step } from './support/limiter-contract'
-import { RedisServer, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer } from './support/redis'
 
 const BYTES = parseRate('5G/1h')
 const NETWORK = parseRate('1200/1m')
@@ -44,7 +46,7 @@ before(async () => {
 })
 beforeEach(async () => {
   await server.run('FLUSHALL')
-  watched = makeLimiter({ ...server.settings, timeout: 2000 })
+  watched = makeLimiter(server.settings)
   await untilRedis(watched)
 })
 afterEach(() => watched.limiter.close())
@@ -144,6 +146,8 @@ test('one message to 8,200 domains is many small commands, refused and given bac
 test('a flood of refused tries sends nothing to Redis', async () => {
   const flooded = charge('10/1h', { block: 60_000 })
   await fire(watched, 11, flooded)
+  // Of its own block it hears, too, and asks once more.
+  await untilHeard(admin)
   await fire(watched, 1, flooded)
   const commands = await record(async () => {
     for (let i = 0; i < 100; i++) assert.equal((await fire(watched, 100, flooded)).allowed, 0)
@@ -188,7 +192,7 @@ test('the store is asked again when the subject may come back, or after the long
 })
 
 test('unblock and reset hold at once here, and in another process as soon as it hears of them', async () => {
-  const settings = { ...server.settings, timeout: 2001, prefix: 'relay-guard:' }
+  const settings = { ...server.settings, timeout: 20_000 }
   const other = makeLimiter(settings, 'host/2')
   await untilRedis(other)
   const asked = charge('1/1h')
@@ -241,7 +245,7 @@ test('a refund gives back what a check charged', async () => {
 test('the heartbeat brings back leases that FLUSHALL took, and a killed process keeps none for long', async () => {
   const client = openRedis(server.settings)
   await until(() => client.status === 'ready')
-  const store = new RedisStore(client, { prefix: 'beat:', timeout: 1000 })
+  const store = new RedisStore(client, { prefix: 'beat:', timeout: server.settings.timeout })
   const returns = new Returns(({ leases }) => store.release(leases))
   const leases = new Leases(store, { returns, mayKeep: () => false, beat: 100 })
   const mine = [lease('mine', 1)]
@@ -250,7 +254,7 @@ test('the heartbeat brings back leases that FLUSHALL took, and a killed process 
   const key = 'beat:concurrent:{ip:203.0.113.9}'
   await until(async () => Number(await server.run('ZCARD', key)) === 1)
   const ttl = Number(await server.run('PTTL', key))
-  assert.ok(ttl > 59_000 && ttl <= 60_000, `${ttl}`)
+  assert.ok(ttl > 30_000 && ttl <= 60_000, `${ttl}`)
   await leases.close()
   assert.equal(await server.run('ZCARD', key), 0)
   await closeRedis(client)
@@ -269,5 +273,6 @@ test('every key has a TTL', async () => {
   }
   const keys = await admin.keys('*')
   assert.ok(keys.length >= 12, `${keys}`)
-  for (const key of keys) assert.ok((await admin.pttl(key)) > 0, key)
+  // -2: its end has come meanwhile.
+  for (const key of keys) assert.notEqual(await admin.pttl(key), -1, key)
 })

@@ -4,7 +4,8 @@ import { after, before, test } from 'node:test'
 import type { RedisSettings } from '../core/redis/endpoint'
 import { makeLimiter, untilMemory, untilRedis, type Watched } from './support/limiter'
 import { charge, lease } from './support/limiter-contract'
-import { noRedis, RedisServer, startCluster, until } from './support/redis'
+import { until } from './support/patience'
+import { noRedis, RedisServer, startCluster } from './support/redis'
 
 const LIMIT = 3
 let one: RedisServer
@@ -71,7 +72,7 @@ const switches: [
   [
     'another timeout, which is the same place',
     () => one.settings,
-    () => ({ ...one.settings, timeout: 200 }),
+    () => ({ ...one.settings, timeout: 20_000 }),
     async () => [],
     () => members([one]),
   ],
@@ -120,18 +121,14 @@ for (const [name, from, to, left, found] of switches)
         return isOver()
       })
       for (let i = 0; i < 50; i++) await refused()
-      await until(async () => (await left()).length === 0, 5000, 'giving back the leases')
+      await until(async () => (await left()).length === 0, 'giving back the leases')
       assert.equal((await found()).length, LIMIT)
       // And a place that is freed now can be had, once.
       watched.limiter.release('1')
-      await until(
-        () => {
-          watched.limiter.forgetRefusals()
-          return open(watched, 'last')
-        },
-        5000,
-        'the free place',
-      )
+      await until(() => {
+        watched.limiter.forgetRefusals()
+        return open(watched, 'last')
+      }, 'the free place')
       watched.limiter.forgetRefusals()
       assert.equal(await open(watched, 'one more'), false)
     } finally {

@@ -4,8 +4,9 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Haraka } from './support/haraka'
 import { only, sessionFrom, startLimits } from './support/limits'
+import { until } from './support/patience'
 import { freePort } from './support/ports'
-import { RedisServer, until } from './support/redis'
+import { RedisServer } from './support/redis'
 import type { SmtpClient } from './support/smtp-client'
 
 const limits = [
@@ -98,7 +99,7 @@ describe('while Redis', () => {
       )
       assert.match(second, /421 4\.7\.0 Too many concurrent connections/)
       await mend()
-      await until(() => backs() === index + 1, 8000, 'the way back')
+      await until(() => backs() === index + 1, 'the way back')
       assert.equal(downs(), index + 1)
       const fresh = `127.85.${index}.3`
       assert.equal(await messages(fresh, 5), 3)

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Haraka } from './support/haraka'
 import { codes, each, redisIni, startLimits, tryMail, tryRcpt, untilRedisCounts } from './support/limits'
-import { RedisServer, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer } from './support/redis'
 
 const withLimit = (limit: string, more = '') => `[messages per ip]\nlimit = ${limit}\n${more}`
-const soon = 15_000
 
 let redis: RedisServer
 let haraka: Haraka
@@ -25,7 +25,7 @@ async function change(files: Record<string, string>, says = inForce) {
   const before = haraka.output().length
   for (const [name, text] of Object.entries(files)) haraka.write(`relay-guard/${name}`, text)
   for (const name of Object.keys(files))
-    await until(() => says(name).test(haraka.output().slice(before)), soon, `${says(name)}`)
+    await until(() => says(name).test(haraka.output().slice(before)), `${says(name)}`)
 }
 
 const inForce = (name: string) => new RegExp(`${name} was read again and is in force`)

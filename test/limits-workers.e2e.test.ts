@@ -13,7 +13,8 @@ import {
   tryRcpt,
   untilRedisCounts,
 } from './support/limits'
-import { RedisServer, startCluster, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer, startCluster } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 
 const limits = [
@@ -34,12 +35,8 @@ async function killWorker(haraka: Haraka): Promise<number> {
   const [pid = 0, other] = haraka.workers()
   process.kill(pid, 'SIGKILL')
   const others = () => haraka.workers().filter((each) => each !== pid && each !== other)
-  await until(() => others().length === 1, 15_000, 'another worker')
-  await until(
-    () => (haraka.output().match(/worker \d+ listening on/g)?.length ?? 0) >= 3,
-    15_000,
-    'listening',
-  )
+  await until(() => others().length === 1, 'another worker')
+  await until(() => (haraka.output().match(/worker \d+ listening on/g)?.length ?? 0) >= 3, 'listening')
   return pid
 }
 
@@ -115,16 +112,16 @@ describe('two workers with Redis', () => {
   test('one may be killed while Redis is away, and what they count together still holds', async () => {
     const lines = (pattern: RegExp) => haraka.output().match(pattern)?.length ?? 0
     await redis.kill()
-    await until(() => lines(/redis: down/g) === 2, 10_000, 'each worker sees it')
+    await until(() => lines(/redis: down/g) === 2, 'each worker sees it')
     const [pid] = haraka.workers()
     process.kill(pid!, 'SIGKILL')
-    await until(() => lines(/worker \d+ listening on/g) >= 4, 15_000, 'listening')
+    await until(() => lines(/worker \d+ listening on/g) >= 4, 'listening')
     const passed = await passedOfForty(haraka, '127.97.1.1')
     // A master that answers too late on a busy machine is one more change-over: at most twice the limit.
     assert.ok(passed === 20 || (passed < 40 && /master: down/.test(haraka.output())), `${passed}`)
     await redis.up()
     // The one that was killed does not come back, the new one may not have noticed that Redis was away.
-    await until(() => lines(/redis: back/g) >= 1, 10_000, 'the way back')
+    await until(() => lines(/redis: back/g) >= 1, 'the way back')
     assert.deepEqual(haraka.failures(), [])
   })
 })
@@ -137,7 +134,7 @@ describe('a Redis Cluster', () => {
     const nodes = cluster.settings.cluster.map(({ host, port }) => `${host}:${port}`).join(', ')
     haraka = await startLimits({
       limits,
-      files: { 'relay-guard/redis.ini': `[redis]\ncluster = ${nodes}\n` },
+      files: { 'relay-guard/redis.ini': `[redis]\ncluster = ${nodes}\ntimeout = 5s\n` },
     })
   })
   after(async () => {

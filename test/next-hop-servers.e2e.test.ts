@@ -4,7 +4,8 @@ import { describe, test } from 'node:test'
 import type { Envelope } from '../core/next-hop/route'
 
 import { dovecot, type MailServer, missing, postfix } from './support/mail-servers'
-import { newClient, routeTo, text, until } from './support/next-hop'
+import { newClient, routeTo, text } from './support/next-hop'
+import { until } from './support/patience'
 import { freePort } from './support/ports'
 import { type Sink, startSink } from './support/sink'
 

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Delivery } from '../core/next-hop/delivery'
 import type { Envelope, Route, Settings } from '../core/next-hop/route'
-import { newClient, routeTo, text, until } from './support/next-hop'
+import { newClient, routeTo, text } from './support/next-hop'
+import { until } from './support/patience'
 import { type SinkOptions, type SinkSession, startSink } from './support/sink'
 
 const sender = { mailFrom: 'a@a.example' }

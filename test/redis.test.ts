@@ -7,8 +7,9 @@ import { readRedis } from '../core/redis/config'
 import { closeRedis, openRedis, whenReady } from '../core/redis/connection'
 import { readBase } from '../core/redis/endpoint'
 import { loadScript } from '../core/redis/script'
+import { until } from './support/patience'
 import { readText } from './support/reading'
-import { noRedis, RedisServer, until } from './support/redis'
+import { noRedis, RedisServer } from './support/redis'
 
 let server: RedisServer
 

@@ -98,8 +98,8 @@ before(async () => {
     acl('127.35.0.0/16\n[never]\n127.32.0.0/16\n[reject]\n127.33.0.0/16 = closed\n'),
   )
   haraka.write('relay-guard/domains.ini', domains(fresh, 'reject'))
-  await haraka.waitForLog(/acl\.ini was read again and is in force/, 20_000)
-  await haraka.waitForLog(/domains\.ini was read again and is in force/, 20_000)
+  await haraka.waitForLog(/acl\.ini was read again and is in force/)
+  await haraka.waitForLog(/domains\.ini was read again and is in force/)
 })
 
 after(async () => {

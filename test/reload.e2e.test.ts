@@ -13,15 +13,13 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Haraka, startHaraka, startHarakaExpectingFailure } from './support/haraka'
+import { until } from './support/patience'
 import { freePort } from './support/ports'
 import { type Sink, startSink } from './support/sink'
 import { SmtpClient } from './support/smtp-client'
 
 const plugins = ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains']
-/** Haraka looks at a changed file after 5 s; the rest is for a busy machine. */
-const soon = 15_000
 
 const acl = '[relay]\n127.30.0.0/16 = branch\n127.0.0.0/16 = for the wider never\n[never]\n127.20.0.0/16\n'
 const wider = acl.replace('[never]', '127.33.0.0/16 = new branch\n[never]')
@@ -61,15 +59,9 @@ async function stillGood(haraka: Haraka) {
 }
 
 /** Waits until this recipient gets this code from this client. */
-async function until(haraka: Haraka, from: string, to: string, code: number) {
-  const end = Date.now() + soon
-  while ((await rcpt(haraka, from, to)) !== code) {
-    assert.ok(
-      Date.now() < end,
-      `${to} from ${from} is not ${code} after ${soon} ms:\n${haraka.output().slice(-2000)}`,
-    )
-    await sleep(200)
-  }
+async function untilAnswered(haraka: Haraka, from: string, to: string, code: number) {
+  const isSo = async () => (await rcpt(haraka, from, to)) === code
+  await until(isSo, () => `${to} from ${from} is ${code}:\n${haraka.output().slice(-2000)}`)
 }
 
 interface ConfigError {
@@ -263,11 +255,10 @@ test(
       const own = path(haraka, 'acl.ini')
       writeFileSync(`${own}.new`, '[reject]\n127.0.0.0/8\n', { mode: 0o600 })
       renameSync(`${own}.new`, own)
-      await haraka.waitForLog(/acl\.ini: cannot be read: EACCES/, soon)
+      await haraka.waitForLog(/acl\.ini: cannot be read: EACCES/)
       const [victim = 0] = haraka.workers()
       process.kill(victim, 'SIGKILL')
-      for (const end = Date.now() + soon; said(/worker \d+ listening/) < 3; await sleep(50))
-        assert.ok(Date.now() < end, haraka.output().slice(-2000))
+      await until(() => said(/worker \d+ listening/) >= 3)
       for (let round = 0; round < 4; round++) await stillGood(haraka)
       assert.equal(said(/acl\.ini: cannot be read: EACCES/), 1)
       assert.equal(said(/acl\.ini was read again and is in force/), 0)
@@ -286,7 +277,7 @@ describe('while it runs', { concurrency: true }, () => {
       for (const round of rounds.filter((_, index) => index % 2 === half)) {
         test(`is said in the log and changes nothing: ${round.map(({ name }) => name).join('; ')}`, async () => {
           for (const { file, text } of round) haraka().write(`relay-guard/${file}.ini`, text(), 'in place')
-          for (const { line } of round) await haraka().waitForLog(line, soon)
+          for (const { line } of round) await haraka().waitForLog(line)
           await stillGood(haraka())
         })
       }
@@ -294,7 +285,7 @@ describe('while it runs', { concurrency: true }, () => {
       test('does not keep the next good file from counting', async () => {
         const good = { ...files(), 'relay-guard/acl.ini': wider }
         for (const [file, text] of Object.entries(good)) haraka().write(file, text)
-        await until(haraka(), '127.33.0.1', 'v@victim.example', 250)
+        await untilAnswered(haraka(), '127.33.0.1', 'v@victim.example', 250)
         await stillGood(haraka())
       })
     })
@@ -304,18 +295,18 @@ describe('while it runs', { concurrency: true }, () => {
     test('that is empty is not taken as meant', async () => {
       haraka().write('relay-guard/acl.ini', '', 'in place')
       haraka().write('relay-guard/domains.ini', '', 'in place')
-      await haraka().waitForLog(/acl\.ini\b/, soon)
-      await haraka().waitForLog(/domains\.ini\b/, soon)
+      await haraka().waitForLog(/acl\.ini\b/)
+      await haraka().waitForLog(/domains\.ini\b/)
       await stillGood(haraka())
       haraka().write('relay-guard/domains.ini', domains, 'in place')
     })
 
     test('that is cut inside a line does not count before it is whole', async () => {
       haraka().write('relay-guard/acl.ini', '[relay]\n127.0.0.0/8\n[never]\n127.20.0.0', 'in place')
-      await haraka().waitForLog(/acl\.ini: the last line has no line end/, soon)
+      await haraka().waitForLog(/acl\.ini: the last line has no line end/)
       await stillGood(haraka())
       appendFileSync(path(haraka(), 'acl.ini'), '/16\n')
-      await until(haraka(), '127.33.0.1', 'v@victim.example', 250)
+      await untilAnswered(haraka(), '127.33.0.1', 'v@victim.example', 250)
       assert.equal(await rcpt(haraka(), '127.20.0.1', 'v@victim.example'), 550)
     })
 
@@ -325,11 +316,11 @@ describe('while it runs', { concurrency: true }, () => {
         'relay-guard/domains.ini',
         `${domains}[new.test]\nnext_hop = ${sink.address()}\ntls = none\n`,
       )
-      await until(haraka(), '127.30.0.1', 'v@victim.example', 550)
-      await until(haraka(), '127.10.0.1', 'anna@new.test', 250)
+      await untilAnswered(haraka(), '127.30.0.1', 'v@victim.example', 550)
+      await untilAnswered(haraka(), '127.10.0.1', 'anna@new.test', 250)
       assert.equal(await rcpt(haraka(), '127.10.0.1', 'anna@ours.test'), 250)
       haraka().write('relay-guard/acl.ini', acl)
-      await until(haraka(), '127.30.0.1', 'v@victim.example', 250)
+      await untilAnswered(haraka(), '127.30.0.1', 'v@victim.example', 250)
     })
   })
 
@@ -339,13 +330,13 @@ describe('while it runs', { concurrency: true }, () => {
       const list = path(haraka(), 'list.txt')
       writeFileSync(list, '127.40.0.0/16\n')
       haraka().write('relay-guard/acl.ini', `${acl}[files]\nrelay[] = ${list}\n`)
-      await until(haraka(), '127.40.0.1', 'v@victim.example', 250)
+      await untilAnswered(haraka(), '127.40.0.1', 'v@victim.example', 250)
       for (const [text, said] of [
         ['0.0.0.0/1', /acl\.ini \[files\] \S+list\.txt: the last line has no line end/],
         ['', /acl\.ini \[files\] \S+list\.txt: is empty/],
       ] as const) {
         writeFileSync(list, text)
-        await haraka().waitForLog(said, soon)
+        await haraka().waitForLog(said)
         await stillGood(haraka())
         assert.equal(await rcpt(haraka(), '127.40.0.1', 'v@victim.example'), 250)
       }
@@ -356,10 +347,10 @@ describe('while it runs', { concurrency: true }, () => {
     const haraka = running()
     test('that makes one user of two names in auth.ini is followed by an error that says so', async () => {
       haraka().write('relay-guard/auth.ini', twoNames.replace('ours.test', 'elsewhere.test'))
-      await haraka().waitForLog(/auth\.ini was read again and is in force/, soon)
+      await haraka().waitForLog(/auth\.ini was read again and is in force/)
       const [main = '', ours = ''] = domains.split(/(?=\[ours\.test\])/)
       haraka().write('relay-guard/domains.ini', `${main}[elsewhere.test]\ndelivery = plugin\n${ours}`)
-      await haraka().waitForLog(/auth\.ini \[users\] line 3: is the same user as /, soon)
+      await haraka().waitForLog(/auth\.ini \[users\] line 3: is the same user as /)
       await stillGood(haraka())
     })
   })
@@ -369,18 +360,15 @@ describe('while it runs', { concurrency: true }, () => {
     test('and has become a directory changes nothing', async () => {
       rmSync(path(haraka(), 'acl.ini'))
       mkdirSync(path(haraka(), 'acl.ini'))
-      await haraka().waitForLog(/acl\.ini: cannot be read: it is not a regular file/, soon)
+      await haraka().waitForLog(/acl\.ini: cannot be read: it is not a regular file/)
       await stillGood(haraka())
     })
 
     test('and not there any more changes nothing, and one line says so', async () => {
       rmSync(path(haraka(), 'acl.ini'), { recursive: true })
       rmSync(path(haraka(), 'domains.ini'))
-      await haraka().waitForLog(
-        /config\/relay-guard\/acl\.ini was removed; .*until Haraka is restarted/,
-        soon,
-      )
-      await haraka().waitForLog(/domains\.ini was removed/, soon)
+      await haraka().waitForLog(/config\/relay-guard\/acl\.ini was removed; .*until Haraka is restarted/)
+      await haraka().waitForLog(/domains\.ini was removed/)
       await stillGood(haraka())
     })
   })
@@ -393,12 +381,14 @@ describe('while it runs', { concurrency: true }, () => {
         haraka()
           .output()
           .match(/acl\.ini was read again and is in force/g)?.length ?? 0
-      for (const end = Date.now() + soon; inForce() < 3; await sleep(50))
-        assert.ok(Date.now() < end, `the master and both workers: ${inForce()} of 3`)
+      await until(
+        () => inForce() >= 3,
+        () => `the master and both workers: ${inForce()} of 3`,
+      )
       haraka().write('relay-guard/acl.ini', '[relay]\n0.0.0.0/33\n')
       haraka().write('relay-guard/domains.ini', '[ours.test]\nnext_ho')
-      await haraka().waitForLog(/acl\.ini \[relay\] 0\.0\.0\.0\/33: /, soon)
-      await haraka().waitForLog(/domains\.ini \[ours\.test\].*next_ho/, soon)
+      await haraka().waitForLog(/acl\.ini \[relay\] 0\.0\.0\.0\/33: /)
+      await haraka().waitForLog(/domains\.ini \[ours\.test\].*next_ho/)
       for (const victim of haraka().workers()) {
         process.kill(victim, 'SIGKILL')
         const listening = () =>
@@ -406,9 +396,7 @@ describe('while it runs', { concurrency: true }, () => {
             .output()
             .match(/worker \d+ listening/g)?.length ?? 0
         const had = listening()
-        for (const end = Date.now() + soon; listening() === had; await sleep(50)) {
-          assert.ok(Date.now() < end, haraka().output().slice(-3000))
-        }
+        await until(() => listening() > had)
       }
       assert.equal(
         haraka()

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { startHarakaExpectingFailure } from './support/haraka'
-import { begin, today, told } from './support/journal'
+import { begin, counted, reachedIn } from './support/journal'
 import { redisIni } from './support/limits'
+import { until } from './support/patience'
 import { freePort } from './support/ports'
-import { RedisServer, until } from './support/redis'
+import { RedisServer } from './support/redis'
 import { SmtpClient } from './support/smtp-client'
 
 test('redis.ini is reloaded under open connections: the limit of connections holds, in the new place, too', async (t) => {
@@ -28,7 +29,7 @@ test('redis.ini is reloaded under open connections: the limit of connections hol
   const key = 'concurrent:{ip:127.0.0.7}'
   const reload = async (text: string, count: number) => {
     haraka.write('relay-guard/redis.ini', text)
-    await until(() => (haraka.output().match(/redis\.ini was read again/g)?.length ?? 0) === count, 20_000)
+    await until(() => (haraka.output().match(/redis\.ini was read again/g)?.length ?? 0) === count)
     await isRefused()
   }
   await isRefused()
@@ -39,7 +40,7 @@ test('redis.ini is reloaded under open connections: the limit of connections hol
     async () => (await run('ZCARD', `other:${key}`)) === 3 && (await run('ZCARD', `mx:${key}`)) === 0,
   )
   await isRefused()
-  assert.equal(told(haraka, /up/).length, 2)
+  assert.equal(reachedIn(haraka), 2)
 })
 
 test('a start that fails half way ends, and leaves nothing in Redis', async (t) => {
@@ -64,7 +65,7 @@ test('a start that fails half way ends, and leaves nothing in Redis', async (t) 
 for (const nodes of [0, 1, 2])
   test(`stopped with nodes = ${nodes}, leases are given back and the last statistics are written`, async (t) => {
     const listen = `127.0.0.1:${await freePort()}`
-    const { haraka, run } = await begin(t, {
+    const { haraka, redis, run } = await begin(t, {
       plugins: ['relay-guard/acl', 'relay-guard/limits'],
       nodes,
       listen,
@@ -74,7 +75,7 @@ for (const nodes of [0, 1, 2])
         'relay-guard/limits.ini': '[concurrent connections per ip]\nlimit = 3\n',
       },
     })
-    await until(() => told(haraka, /up/).length === Math.max(1, nodes), 10_000, 'one line a worker')
+    await until(() => reachedIn(haraka) === Math.max(1, nodes), 'one line a worker')
     const client = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.7' })
     t.after(() => client.destroy())
     await client.ehlo()
@@ -82,8 +83,8 @@ for (const nodes of [0, 1, 2])
     const rejected = await SmtpClient.connect({ port: haraka.port, from: '127.0.0.66' })
     rejected.destroy()
     haraka.kill('SIGINT')
-    await until(async () => (await run('HGET', `mx:stats:${today()}`, 'connection.rejected')) === '1')
-    await until(async () => (await run('ZCARD', 'mx:concurrent:{ip:127.0.0.7}')) === 0, 5000, 'giving back')
+    await until(async () => (await counted({ redis }, 'connection.rejected')) === 1)
+    await until(async () => (await run('ZCARD', 'mx:concurrent:{ip:127.0.0.7}')) === 0, 'giving back')
     client.destroy()
     assert.deepEqual(haraka.failures(), [])
   })

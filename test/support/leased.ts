@@ -2,7 +2,8 @@
 import type { Redis } from 'ioredis'
 import { makeLimiter, untilRedis, type Watched } from './limiter'
 import { charge } from './limiter-contract'
-import { type RedisServer, until } from './redis'
+import { until } from './patience'
+import type { RedisServer } from './redis'
 
 /** A charge of which workers may take something in advance. */
 export const leased = (limit: string, more = {}) => charge(limit, { advance: 64, ...more })
@@ -19,7 +20,7 @@ export class Workers {
 
   /** Each test asks for at most as many as it makes. */
   async make(count: number, prefix: string, clock?: () => number): Promise<[Watched, Watched, Watched]> {
-    const settings = { ...this.server().settings, prefix, timeout: 5000 }
+    const settings = { ...this.server().settings, prefix }
     const some = Array.from({ length: count }, (_, i) => makeLimiter(settings, `host/${i}`, clock))
     this.#made.push(...some)
     await Promise.all(some.map((each) => untilRedis(each)))

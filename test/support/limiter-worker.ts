@@ -3,8 +3,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Limiter } from '../../core/limiter'
 import { charge, lease } from './limiter-contract'
+import { until } from './patience'
 import { randomFrom } from './random'
-import { noRedis, until } from './redis'
+import { noRedis } from './redis'
 
 interface Order {
   test: 'fire' | 'open' | 'dry-run' | 'spend'
@@ -64,7 +65,10 @@ process.on('disconnect', () => process.exit())
 
 async function ready(): Promise<void> {
   const asked = charge('9/1h', { subject: 'nobody' })
-  if (settings.enabled) await until(async () => (await limiter.dryRun([asked])).source === 'redis')
+  if (settings.enabled) {
+    await until(async () => (await limiter.dryRun([asked])).source === 'redis')
+    await until(() => limiter.remembersFor > 5000)
+  }
   process.send?.({ result: 'ready' })
 }
 void ready()

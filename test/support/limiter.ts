@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { Limiter } from '../../core/limiter'
 import type { RedisSettings } from '../../core/redis/endpoint'
 import { charge } from './limiter-contract'
-import { until } from './redis'
+import { until } from './patience'
 
 export interface Watched {
   limiter: Limiter
@@ -24,14 +24,14 @@ export function makeLimiter(settings: RedisSettings, node = 'host/1', clock?: ()
 }
 
 /** Waits until Redis counts. */
-export async function untilRedis({ limiter }: Watched, ms = 10_000): Promise<void> {
+export async function untilRedis({ limiter }: Watched): Promise<void> {
   const asked = charge('9/1h', { subject: 'nobody' })
-  await until(async () => (await limiter.dryRun([asked])).source === 'redis', ms, 'the way back to Redis')
+  await until(async () => (await limiter.dryRun([asked])).source === 'redis', 'the way back to Redis')
 }
 
 export async function untilMemory({ limiter }: Watched): Promise<void> {
   const asked = charge('9/1h', { subject: 'nobody' })
-  await until(async () => (await limiter.dryRun([asked])).source === 'memory', 5000, 'counting in memory')
+  await until(async () => (await limiter.dryRun([asked])).source === 'memory', 'counting in memory')
 }
 
 /** How many of `tries` get through that are asked side by side. */

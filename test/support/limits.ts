@@ -1,7 +1,8 @@
 // A Haraka with relay-guard/limits that takes mail for every mailbox but those that say how they are refused.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Haraka, type HarakaOptions, startHaraka } from './haraka'
-import { type RedisServer, until } from './redis'
+import { until } from './patience'
+import type { RedisServer } from './redis'
 import { type Reply, SmtpClient } from './smtp-client'
 
 /**
@@ -44,20 +45,21 @@ export interface LimitsOptions extends Partial<HarakaOptions> {
   /** The text of limits.ini. */
   limits: string
   redis?: RedisServer
-  /** Of redis.ini. On a busy machine a shorter one makes counting move to memory and back. */
+  /** Of redis.ini. */
   timeout?: string
   /** More lines of config/plugins, before ours. */
   before?: string[]
 }
 
-export const redisIni = (redis: RedisServer, more = ''): string =>
-  `[redis]\nhost = 127.0.0.1\nport = ${redis.port}\n${more}`
+/** A Redis that is only late is no failure, unless `timeout` says so: counting would move to memory and back. */
+export const redisIni = (redis: RedisServer, more = '', timeout = '5s'): string =>
+  `[redis]\nhost = 127.0.0.1\nport = ${redis.port}\ntimeout = ${timeout}\n${more}`
 
 /** [relay] clients are those of 127.30.0.0/16. */
 export function startLimits({
   limits,
   redis,
-  timeout = '5s',
+  timeout,
   before = [],
   ...rest
 }: LimitsOptions): Promise<Haraka> {
@@ -69,7 +71,7 @@ export function startLimits({
       'relay-guard/acl.ini': '[relay]\n127.30.0.0/16 = branch\n',
       'relay-guard/limits.ini': limits,
       'auth_flat_file.ini': flatFile + users.map((user) => `${user}=${password}\n`).join(''),
-      ...(redis && { 'relay-guard/redis.ini': redisIni(redis, `timeout = ${timeout}\n`) }),
+      ...(redis && { 'relay-guard/redis.ini': redisIni(redis, '', timeout) }),
       ...rest.files,
     },
   })

@@ -23,11 +23,3 @@ export const text =
   (body) => {
     body.end(message)
   }
-
-/** Waits until it is so, for 10 s at most. */
-export async function until(condition: () => boolean) {
-  for (const end = Date.now() + 10_000; !condition(); ) {
-    if (Date.now() > end) throw new Error(`never came: ${condition}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}

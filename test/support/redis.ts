@@ -4,10 +4,10 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import type { RedisSettings } from '../../core/redis/endpoint'
+import { until } from './patience'
 import { freePort } from './ports'
 
 const running = new Set<ChildProcess>()
@@ -16,18 +16,7 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
-/** Waits until `check` is true. Throws after `ms`. */
-export async function until(
-  check: () => boolean | Promise<boolean>,
-  ms = 10_000,
-  what = 'it',
-): Promise<void> {
-  const end = Date.now() + ms
-  while (!(await check())) {
-    if (Date.now() > end) throw new Error(`${what} did not come true within ${ms} ms`)
-    await sleep(20)
-  }
-}
+export { until } from './patience'
 
 export class RedisServer {
   #child: ChildProcess | undefined
@@ -47,14 +36,14 @@ export class RedisServer {
     return server
   }
 
-  /** A sentinel that watches `master` under the name `mymaster`. */
+  /** A sentinel that watches `master` under the name `mymaster`. It takes none that is only late for down. */
   static async sentinel(master: RedisServer): Promise<RedisServer> {
     const folder = mkdtempSync(join(tmpdir(), 'sentinel-'))
     const file = join(folder, 'sentinel.conf')
     writeFileSync(
       file,
       `sentinel monitor mymaster 127.0.0.1 ${master.port} 2
-sentinel down-after-milliseconds mymaster 500
+sentinel down-after-milliseconds mymaster 60000
 sentinel failover-timeout mymaster 2000
 `,
     )
@@ -75,7 +64,7 @@ sentinel failover-timeout mymaster 2000
     running.add(child)
     this.#child = child
     const client = this.client()
-    await until(async () => (await client.ping().catch(() => '')) === 'PONG', 10_000, 'redis-server')
+    await until(async () => (await client.ping().catch(() => '')) === 'PONG', 'redis-server')
     client.disconnect()
   }
 
@@ -131,11 +120,11 @@ sentinel failover-timeout mymaster 2000
   }
 }
 
-/** Settings with Redis off. */
+/** Settings with Redis off. The timeout is for tests that are not about time: a Redis that is only late is no failure. */
 export const noRedis: RedisSettings = {
   enabled: false,
   prefix: 'relay-guard:',
-  timeout: 250,
+  timeout: 30_000,
   cluster: [],
   sentinel: [],
   sentinelName: 'mymaster',
@@ -144,18 +133,14 @@ export const noRedis: RedisSettings = {
 
 const hostsOf = (servers: RedisServer[]) => servers.map(({ port }) => ({ host: '127.0.0.1', port }))
 
-/** A Redis Cluster of three masters. */
+/** A Redis Cluster of three masters. It takes none that is only late for lost. */
 export async function startCluster(): Promise<{ nodes: RedisServer[]; settings: RedisSettings }> {
-  const options = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000']
+  const options = ['--cluster-enabled', 'yes']
   const nodes = await Promise.all([1, 2, 3].map(() => RedisServer.start(...options)))
   const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`)
   await promisify(execFile)('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-yes'])
   for (const node of nodes) {
-    await until(
-      async () => `${await node.run('CLUSTER', 'INFO')}`.includes('cluster_state:ok'),
-      20_000,
-      'cluster',
-    )
+    await until(async () => `${await node.run('CLUSTER', 'INFO')}`.includes('cluster_state:ok'), 'cluster')
   }
   return { nodes, settings: { ...noRedis, enabled: true, cluster: hostsOf(nodes) } }
 }
@@ -173,14 +158,10 @@ export async function startSentinels(): Promise<Trio> {
   const replica = await RedisServer.start('--replicaof', `127.0.0.1 ${master.port}`)
   const sentinels = await Promise.all([1, 2, 3].map(() => RedisServer.sentinel(master)))
   for (const sentinel of sentinels) {
-    await until(
-      async () => {
-        const text = `${await sentinel.run('INFO', 'sentinel')}`
-        return text.includes('slaves=1,sentinels=3')
-      },
-      20_000,
-      'sentinels',
-    )
+    await until(async () => {
+      const text = `${await sentinel.run('INFO', 'sentinel')}`
+      return text.includes('slaves=1,sentinels=3')
+    }, 'sentinels')
   }
   return { master, replica, sentinels, settings: { ...noRedis, enabled: true, sentinel: hostsOf(sentinels) } }
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Plugin } from '../../core/haraka/types'
 import { Setting } from '../../core/ini/reload'
 import { failStartOnErrors } from '../../core/ini/start-errors'
+import type { Watch } from '../../core/ini/watch'
 import { runAtOnce } from '../../core/time-slices'
 import { readAcl } from '../../plugins/acl/config'
 import { classify } from '../../plugins/acl/policy'
@@ -29,7 +30,11 @@ function pluginOf(name: string): Plugin {
   }
 }
 
-const aclOf = (plugin: Plugin) => new Setting(plugin, 'acl.ini', { read: (r) => runAtOnce(readAcl(r)) })
+/** The file is read once: on a busy machine the master would find the broken one while its workers start, and say so. */
+const once: Watch = { now: () => 0, start: () => {} }
+
+const aclOf = (plugin: Plugin) =>
+  new Setting(plugin, 'acl.ini', { read: (r) => runAtOnce(readAcl(r)) }, undefined, once)
 
 function twoBrokenFiles(config: string) {
   writeFileSync(join(config, 'acl.ini'), '[realy]\n10.0.0.0/8\n')

@@ -1,6 +1,7 @@
 // A raw SMTP client: says what it is told, from the loopback address it is told, and gives back each reply.
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import { PATIENCE } from './patience'
 
 export interface Reply {
   /** The basic code; 0 when the connection was closed instead. */
@@ -41,8 +42,6 @@ export interface Delivery {
   dot?: Reply
 }
 
-/** How long a reply may take before the test fails. */
-const patience = 25_000
 const closedReply: Reply = { code: 0, status: '', text: 'connection closed', lines: [] }
 
 function parse(lines: string[]): Reply {
@@ -104,7 +103,7 @@ export class SmtpClient {
     if (ready) return Promise.resolve(ready)
     if (this.#closed) return Promise.resolve(closedReply)
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no reply in ${patience} ms`)), patience)
+      const timer = setTimeout(() => reject(new Error(`no reply in ${PATIENCE} ms`)), PATIENCE)
       this.#waiting.push((reply) => {
         clearTimeout(timer)
         resolve(reply)

@@ -11,6 +11,7 @@ import { RedisStore } from '../../core/limiter/redis-store'
 import type { CheckResult } from '../../core/limiter/result'
 import { WorkerCounts } from '../../core/limiter/worker-counts'
 import { makeKeys, tagOf } from '../../core/redis/keys'
+import { keepingKeys } from './kept-keys'
 import { START } from './limiter-contract'
 import type { Spend } from './spends'
 
@@ -46,6 +47,7 @@ export class World {
   commands = 0
   /** All budgets that were ever filled, by the worker that holds them. */
   readonly budgets = new Map<Budget, VirtualWorker>()
+  private readonly redis: Redis
   #now = 0
   /** The clock of Redis minus the time of the test. */
   #ahead = START
@@ -54,9 +56,10 @@ export class World {
   #learning: VirtualWorker | undefined
 
   constructor(
-    private readonly redis: Redis,
+    redis: Redis,
     private readonly options: WorldOptions,
   ) {
+    this.redis = keepingKeys(redis)
     mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
     mock.method(performance, 'now', () => this.#now)
     const { budgets } = this
