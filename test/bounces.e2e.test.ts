@@ -170,7 +170,7 @@ before(async () => {
   }
   await accepted('', ['anna@dead.test'])
   await accepted('takes-no-dsn@verified.example', ['anna@dead.test'])
-  await haraka.queueEmpty(30_000)
+  await haraka.queueEmpty()
 })
 after(async () => {
   await haraka?.stop()

@@ -10,7 +10,6 @@ const STRANGER = '127.41.0.1'
 const RELAY = '127.30.0.1'
 const FOREIGN = '<a@sender.test>'
 /** A change is in force after some seconds; the machine may be busy. */
-const PATIENCE = 30_000
 
 let haraka: Haraka
 let redis: RedisServer
@@ -47,7 +46,7 @@ async function ask(client: SmtpClient, to: string, from = FOREIGN): Promise<stri
 }
 
 const becomes = (client: SmtpClient, to: string, answer: string, from = FOREIGN) =>
-  until(async () => (await ask(client, to, from)) === answer, PATIENCE, `${answer} for ${to}`)
+  until(async () => (await ask(client, to, from)) === answer, `${answer} for ${to}`)
 
 const linesOf = (pattern: RegExp) =>
   haraka
@@ -158,14 +157,10 @@ describe('domains in Redis', () => {
     // The transaction of this recipient is open.
     await set('new.test', by(other))
     const next = await connect()
-    await until(
-      async () => {
-        await ask(next, '<b@new.test>')
-        return other.rcpts.length > 0
-      },
-      PATIENCE,
-      'the new next hop',
-    )
+    await until(async () => {
+      await ask(next, '<b@new.test>')
+      return other.rcpts.length > 0
+    }, 'the new next hop')
     assert.equal((await client.data('Subject: x\r\n\r\nx\r\n')).dot?.code, 250)
     assert.deepEqual(other.messages.at(-1)?.to, ['a@new.test'], 'asked anew at the new next hop')
 
@@ -211,11 +206,11 @@ describe('while Redis is away', () => {
       'forged all the same',
     )
     takesRelayed = true
-    await haraka.waitForLog(/message\.domain-unknown/, PATIENCE)
+    await haraka.waitForLog(/message\.domain-unknown/)
     assert.equal(internet.messages.length, 0)
     await redis.up()
     await fill()
-    await until(() => internet.messages.length === 1, PATIENCE, 'the relayed message')
+    await until(() => internet.messages.length === 1, 'the relayed message')
     await becomes(client, '<a@unheard.test>', '550 5.7.1')
     assert.equal(linesOf(/domains in Redis: cannot be looked up/).length, 1)
     assert.equal(linesOf(/domains in Redis: back/).length, 1)

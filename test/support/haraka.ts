@@ -51,7 +51,7 @@ export interface Haraka {
   /** The pids of the workers that live. */
   workers(): number[]
   /** Waits until nothing is left in the outbound queue. */
-  queueEmpty(): Promise<void>
+  queueEmpty(ms?: number): Promise<void>
   kill(signal: NodeJS.Signals): void
   stop(): Promise<void>
 }
@@ -210,7 +210,7 @@ export async function startHaraka(options: HarakaOptions): Promise<Haraka> {
     stop,
     kill: (signal) => void child.kill(signal),
     write: (file, text, how = 'atomic') => write(join(dir, 'config', file), text, how),
-    queueEmpty: () => queueEmpty(join(dir, 'queue')),
+    queueEmpty: (ms) => queueEmpty(join(dir, 'queue'), ms),
   }
 }
 
@@ -241,10 +241,11 @@ function write(file: string, text: string, how: 'atomic' | 'in place') {
   renameSync(`${file}.new`, file)
 }
 
-async function queueEmpty(queue: string) {
+async function queueEmpty(queue: string, ms?: number) {
   const files = () => (existsSync(queue) ? readdirSync(queue).filter((name) => name !== 'quarantine') : [])
   await until(
     () => files().length === 0,
     () => `an empty queue, without ${files().join(', ')}`,
+    ms,
   )
 }
