@@ -108,6 +108,16 @@ describe('the warnings of relay-guard check', () => {
       files: { 'domains.ini': `[main]\nhost_list = true\n${domain}` },
     },
     {
+      what: 'a queue that takes every recipient',
+      files: { 'domains.ini': `${domain}delivery = queue\nverify = none\n` },
+      warning:
+        /^domains\.ini \[[\w.]+\]: with delivery = queue and verify = none every recipient is accepted/,
+    },
+    {
+      what: 'a queue that asks about each recipient',
+      files: { 'domains.ini': `${domain}delivery = queue\n` },
+    },
+    {
       what: 'a queue plugin that asks its own host',
       lines: [...ours, 'queue/smtp_proxy'],
       files: {},

@@ -78,9 +78,9 @@ function domainWarnings(config: DomainsConfig, lines: string[]): string[] {
     warnings.push('domains.ini [main] bounce = send: DSNs go to senders that may be forged (backscatter)')
   }
   for (const { name, delivery, verify, recipients } of all) {
-    if (delivery === 'queue' && verify === 'callout' && !recipients) {
+    if (delivery === 'queue' && verify === 'none' && !recipients) {
       warnings.push(
-        `domains.ini [${name}]: with delivery = queue this version accepts every recipient; list them with recipients[] or use delivery = forward`,
+        `domains.ini [${name}]: with delivery = queue and verify = none every recipient is accepted, and mail for unknown ones comes back; list them with recipients[] or write verify = callout`,
       )
     }
   }

@@ -18,6 +18,11 @@ interface Idle {
 
 /** A 421 greeting that is about the number of connections, in the words of the usual servers. */
 const TOO_MANY = /too many|concurrent|simultaneous|limit/i
+/**
+ * A session with so many refusals is not used again: servers count them, answer late after 10 (Postfix:
+ * smtpd_soft_error_limit) and hang up after 20 (smtpd_hard_error_limit).
+ */
+const MANY_REFUSALS = 8
 /** A connection to a host that is short of them is kept no longer than this for reuse, ms: other workers want some, too. */
 const SHORT_IDLE = 1_000
 
@@ -30,11 +35,16 @@ export class Connections {
   /** Sessions that are neither in use nor idle: they await the answer to RSET or QUIT. */
   #between = new Set<Promise<void>>()
   #closed = false
+  #maxTransactions: number
 
   constructor(
     readonly settings: FullSettings,
-    { connections = DEFAULT_CONNECTIONS }: Pick<Route, 'connections'> = {},
+    {
+      connections = DEFAULT_CONNECTIONS,
+      maxTransactions,
+    }: Pick<Route, 'connections' | 'maxTransactions'> = {},
   ) {
+    this.#maxTransactions = maxTransactions ?? settings.maxTransactions
     this.hosts = new Hosts(settings)
     this.places = new Places(connections, settings)
   }
@@ -78,9 +88,10 @@ export class Connections {
 
   /** Takes a session back, and its place. A transaction that is open is ended by RSET. */
   giveBack(session: Session) {
-    const { connectTimeout, maxTransactions } = this.settings
+    const { connectTimeout } = this.settings
     if (session.alive) {
-      if (this.#closed || session.transactions >= maxTransactions) this.#quit(session)
+      const isSpent = session.transactions >= this.#maxTransactions || session.refusals >= MANY_REFUSALS
+      if (this.#closed || isSpent) this.#quit(session)
       // Whoever waits sends RSET before its own MAIL, and need not wait for the answer to ours.
       else if (!session.transaction || this.places.awaited) this.#keep(session)
       else this.#whileBetween(this.#reset(session, connectTimeout))

@@ -74,6 +74,7 @@ export async function sendEnvelope(
   answers.slice(0, reset.length).forEach(requireReset)
   const [mail, ...rcpts] = answers.slice(reset.length)
   if (!mail) return { replies: refusals, spent: false }
+  session.refusals += [mail, ...rcpts].filter((answer) => !isAccepted(answer)).length
   const spent = isDeferred(mail) && session.transactions > 0
   if (isAccepted(mail)) {
     session.transactions++
@@ -89,7 +90,10 @@ export async function sendEnvelope(
     const rcpt = refusal ? undefined : rcpts[next++]
     replies.set(
       recipient,
-      refusal ?? (rcpt && isAccepted(mail) ? toRecipientReply(rcpt, host) : toReply(mail, host)),
+      refusal ??
+        (rcpt && isAccepted(mail)
+          ? toRecipientReply(rcpt, host)
+          : { ...toReply(mail, host), refusedSender: true }),
     )
   }
   return { replies, spent }
@@ -110,6 +114,7 @@ function requireReset({ code }: RawReply) {
 export async function sendRecipient(session: Session, recipient: string, ms: number): Promise<Reply> {
   const reply = toRecipientReply(await session.ask(rcptLine(recipient), ms), session.host)
   if (isAccepted(reply)) session.transaction?.accepted.push(recipient)
+  else session.refusals++
   return reply
 }
 

@@ -16,6 +16,8 @@ export interface Reply {
   text: string
   /** Who gave it, as `host:port`; empty when no host was reached. */
   host: string
+  /** It answers MAIL, and so says nothing of the recipient. */
+  refusedSender?: true
   /** No host was asked for want of a connection: ours are all in use, or the host takes no more. */
   congested?: Congestion
 }

@@ -22,6 +22,8 @@ export interface Route {
   ca?: string
   /** Connections at once to its hosts, all together; default 20. */
   connections?: number
+  /** Transactions on one connection; default `Settings.maxTransactions`. */
+  maxTransactions?: number
   /** For each step of the dialogue, ms. */
   timeout: number
   /** For the answer after the final dot, ms. */

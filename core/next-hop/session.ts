@@ -46,6 +46,8 @@ export class Session {
   needsReset = false
   /** Transactions whose MAIL was accepted. */
   transactions = 0
+  /** Answers to MAIL and RCPT that were no yes. */
+  refusals = 0
   /** It comes from the pool and has not answered since. */
   reused = false
   #authenticated = false

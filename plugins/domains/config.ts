@@ -2,12 +2,14 @@
 import { Fields, fieldsOf } from '../../core/ini/fields'
 import { nearest } from '../../core/ini/nearest'
 import type { Reading } from '../../core/ini/reading'
+import { parseRate, type Rate } from '../../core/limiter/rate'
 import { entryOf, linesOf } from '../../core/lines'
 import { normalAddress, normalDomain, unquoted } from '../../core/mail-address'
 import type { OwnListener } from '../../core/net/own-listeners'
 import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
 import { ValueError } from '../../core/text'
+import type { CalloutSettings } from './policy/callout'
 import { hashReader } from './redis/hash'
 import { type KnownDomains, NOTHING_KNOWN } from './redis/known'
 import { readAuthorities, readSmarthost } from './routes'
@@ -26,6 +28,7 @@ export interface DomainsConfig {
   postmaster?: { user: string; host: string }
   bounce: 'verified' | 'send' | 'drop'
   smarthost?: Route
+  callouts: CalloutSettings
 }
 
 /** What a reader needs of the world: where this server listens, and its name. */
@@ -50,9 +53,9 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
     antiSpoofFrom: main.choice('anti_spoof_from', 'tag', ['reject', 'tag', 'off']),
     spoofAllowed: main.subnets('spoof_allowed'),
     bounce: main.choice('bounce', 'verified', ['verified', 'send', 'drop']),
+    callouts: readCallouts(main),
     ...(smarthost && { smarthost }),
   }
-  readCallouts(main)
   main.done()
   for (const section of sections) {
     if (section.name === 'main') continue
@@ -75,14 +78,22 @@ function readRedis(main: Fields, world: World & { ca: string }): MoreDomains | u
   return known?.readBy(hashReader(world)) ?? NOTHING_KNOWN
 }
 
-/** Keys of the callout: read, so that a file for a later version is good here, as far as it can be. */
-function readCallouts(main: Fields): void {
-  main.read('questions', '20/1s', (text) => {
-    if (/^[1-9]\d{0,5}\/[1-9]\d{0,5}(s|m|h)$/.test(text)) return text
-    throw new ValueError('is not a rate; write 20/1s', text)
-  })
-  main.duration('cache_known', 604_800_000)
-  main.duration('cache_unknown', 3_600_000)
+function readCallouts(main: Fields): CalloutSettings {
+  return {
+    questions: main.read('questions', parseRate('20/1s'), parseQuestions),
+    cacheKnown: main.duration('cache_known', 604_800_000),
+    cacheUnknown: main.duration('cache_unknown', 3_600_000),
+  }
+}
+
+function parseQuestions(text: string): Rate {
+  try {
+    const rate = parseRate(text)
+    if (rate.windows.length > 0) return rate
+  } catch {
+    // Said below, with what is allowed.
+  }
+  throw new ValueError('is not a rate; write 20/1s', text)
 }
 
 /** The name of a domain's section in its one form; undefined where an error was reported. */

@@ -3,6 +3,7 @@
 import cluster from 'node:cluster'
 import { allowLongLines } from '../../core/haraka/message'
 import type { Connection, HarakaAddress, Next, Plugin } from '../../core/haraka/types'
+import { hasWorkers } from '../../core/ini/host'
 import { printConfigError } from '../../core/ini/parse'
 import type { Reading } from '../../core/ini/reading'
 import { Setting } from '../../core/ini/reload'
@@ -11,8 +12,12 @@ import { ownListeners } from '../../core/net/own-listeners'
 import { NextHopClient } from '../../core/next-hop/client'
 import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
-import { isRedisEnabled, sharedRedis } from '../../core/services'
+import { isRedisEnabled, services, sharedRedis } from '../../core/services'
 import { counted } from '../../core/start-line'
+import { Callouts } from './callout'
+import { BUDGET } from './callout/questions'
+import { RecipientStore } from './callout/store'
+import { SharedTurns, serveTurns } from './callout/turns-ipc'
 import { type DomainsConfig, readDomains } from './config'
 import { informed } from './hooks/look-up'
 import { HOOK_TIMEOUT } from './hooks/queue'
@@ -55,6 +60,18 @@ export function register(this: Plugin): void {
     ownListener,
     log: (line, change) => this[change === 'down' ? 'logwarn' : 'lognotice'](line),
   })
+  if (cluster.isPrimary && hasWorkers(this)) serveTurns()
+  runtime.callouts = new Callouts({
+    client: runtime.client,
+    settings: () => runtime.domains.value.callouts,
+    store: new RecipientStore({
+      redis: sharedRedis,
+      isUp: () => services.limiter?.source === 'redis',
+      onFailure: () => services.limiter?.checkRedis(),
+    }),
+    limiter: () => services.limiter,
+    ...(cluster.isWorker && { shared: new SharedTurns(BUDGET) }),
+  })
   registry.firstDomain = () => runtime.domains.value?.domains.first?.name
   // Where its line stands before ours, auth.ini was read when this domain was not known.
   refuseStart(this, registry.usersGivenTwice?.() ?? [])
@@ -86,6 +103,7 @@ export const overrule = informed<[number, unknown, string, string, unknown]>(
 /** Called by Haraka when it stops. */
 export function shutdown(): void {
   shutdownPlugin()
+  runtime.callouts.close()
   void runtime.client.closeAll()
 }
 

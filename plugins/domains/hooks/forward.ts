@@ -17,16 +17,13 @@ export function wire(address: HarakaAddress): string {
   return host === '' ? user : `${user}@${host}`
 }
 
-/** Asks the next hop for one recipient. The answer is the client's, an acceptance too. */
-export async function ask(
+/** Asks the next hop for one recipient. */
+export const ask = (
   client: NextHopClient,
   transaction: Transaction,
   choice: DeliveryChoice,
   recipient: HarakaAddress,
-): Promise<Decision> {
-  const reply = await deliveryFor(client, transaction, choice).rcpt(wire(recipient))
-  return decide(reply, choice, isAccepted(reply) ? 'recipient.accepted' : 'recipient')
-}
+): Promise<Reply> => deliveryFor(client, transaction, choice).rcpt(wire(recipient))
 
 /**
  * Makes what the next hop holds equal what we accepted: a recipient that something else refused after the next hop had
@@ -103,7 +100,7 @@ export const shownText = (reply: Reply): string => (reply.answered ? clean(reply
  * The next hop's own answer. Where it gave none, the client is not told why: that names hosts behind us.
  * `what`: the outcome's first half.
  */
-export function decide(reply: Reply, { domain }: DeliveryChoice, what: string): Decision {
+export function decide(reply: Reply, { domain }: Pick<DeliveryChoice, 'domain'>, what: string): Decision {
   const { answered, code, text } = reply
   const status = reply.status ?? `${Math.floor(code / 100)}.0.0`
   const rule = ruleOf(domain, reply.congested === 'all in use' ? 'connections' : 'next_hop')

@@ -10,12 +10,12 @@ import { clean } from '../../../core/text'
 import { inNameOf } from '../policy/alias'
 import { type DeliveryChoice, nextHopConflict } from '../policy/route-choice'
 import { aliasRefusal, aliasTargets, chooseAliasWay, rememberAsked } from './alias'
-import { ask } from './forward'
 import { informed } from './look-up'
 import { senderRefusal } from './mail'
 import { redirect } from './redirect'
-import { deliveryChoiceFor, judge, runtime } from './runtime'
+import { deliveryChoiceFor, judge } from './runtime'
 import { stateOf } from './transaction'
+import { askForwarded, verifyQueued } from './verify'
 
 const about = (recipient: HarakaAddress) => ({ to: plain(recipient).address })
 
@@ -84,9 +84,12 @@ export const ask_next_hop = informed(async function (this, next, connection, rec
     : recipient
   const { queued } = stateOf(transaction)
   let decision = accepted.decision
-  for (const one of alias?.targets.filter((each) => !queued.has(each)) ?? [target]) {
-    if (way?.delivery !== 'forward' || !isAccepted(decision)) break
-    decision = await ask(runtime.client, transaction, way, one)
+  for (const one of alias?.targets ?? [target]) {
+    if (!isAccepted(decision)) break
+    if (way?.delivery === 'forward' && !queued.has(plain(one)))
+      decision = await askForwarded(connection, transaction, way, one)
+    // <postmaster> is taken by every rule.
+    else if (!accepted.instead) decision = (await verifyQueued(connection, one)) ?? decision
     if (connection.transaction !== transaction) return next()
   }
   const named = alias ? inNameOf(alias.asked, decision, plain(target).address) : decision

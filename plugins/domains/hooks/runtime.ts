@@ -9,6 +9,7 @@ import { domainOf } from '../../../core/mail-address'
 import type { NextHopClient } from '../../../core/next-hop/client'
 import type { Party } from '../../../core/party'
 import { registry } from '../../../core/registry'
+import type { Callouts } from '../callout'
 import type { DomainsConfig } from '../config'
 import { judgeRecipient, type RecipientVerdict } from '../policy/recipient'
 import { type DeliveryChoice, deliveryChoiceOf } from '../policy/route-choice'
@@ -24,6 +25,7 @@ export interface Runtime {
   redis: DomainLookUp
   /** For clients that wait and for the queue, so that both together keep to `connections`. */
   client: NextHopClient
+  callouts: Callouts
   /** How long Haraka lets a client be silent, ms. */
   inactivity: number
   /** Octets of a line of the message that Haraka does not cut. */
