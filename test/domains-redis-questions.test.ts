@@ -6,7 +6,8 @@ import { makeKeys } from '../core/redis/keys'
 import type { SharedRedis } from '../core/services'
 import { KnownDomains } from '../plugins/domains/redis/known'
 import { DomainLookUp } from '../plugins/domains/redis/look-up'
-import { RedisServer, startCluster, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer, startCluster } from './support/redis'
 import { HOP, nameOf, world } from './support/redis-domains'
 
 describe('questions to Redis', () => {

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { type Haraka, startHaraka } from './support/haraka'
-import { RedisServer, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer } from './support/redis'
 import { type Sink, startSink } from './support/sink'
 import { SmtpClient } from './support/smtp-client'
 

@@ -5,8 +5,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { type Haraka, type HarakaOptions, installHaraka, startHaraka } from './support/haraka'
+import { until } from './support/patience'
 import { randomFrom, seed } from './support/random'
-import { until } from './support/redis'
 import { type Sink, startSink } from './support/sink'
 import { mountSmallDisk, type SmallDisk } from './support/small-disk'
 import { SmtpClient } from './support/smtp-client'
@@ -129,7 +129,7 @@ const refusals = ({ refused }: Outcome) => [...refused.values()].reduce((a, b) =
 /** Each accepted message arrives whole, once for each of its domains, and nothing else does. */
 async function allArrive({ haraka, sink, release, disk }: Scene, outcomes: Outcome[]) {
   release()
-  await until(() => readdirSync(disk.path).length === 0, 60_000, 'an empty queue')
+  await until(() => readdirSync(disk.path).length === 0, 'an empty queue')
   const expected = new Map(outcomes.flatMap(({ accepted }) => [...accepted]))
   const arrived = new Map<string, number>()
   for (const { data } of sink.messages) arrived.set(bodyOf(data), (arrived.get(bodyOf(data)) ?? 0) + 1)
@@ -178,7 +178,7 @@ describe('a small disk', { concurrency: true }, () => {
       .waitForLog(/overload: inodes \d+\.\d% free \(min 20%\): mail is refused with 452/)
       .catch(() => undefined)
     release()
-    await until(() => readdirSync(scene.disk.path).length === 0, 60_000, 'an empty queue')
+    await until(() => readdirSync(scene.disk.path).length === 0, 'an empty queue')
     const again = await pour(scene, {
       clients: 4,
       largest: 3000,
@@ -202,7 +202,7 @@ describe('a small disk', { concurrency: true }, () => {
     assert.ok(readdirSync(disk.path).length > 20)
     await haraka.waitForLog(/overload: queue more than 20 files \(max 20\): mail is refused with 452/)
     release()
-    await haraka.waitForLog(/overload over: queue \d+ files \(max 20\)/, 60_000)
+    await haraka.waitForLog(/overload over: queue \d+ files \(max 20\)/)
     const again = await pour(scene, {
       clients: 2,
       largest: 3000,
@@ -268,7 +268,7 @@ describe('a disk that another program has filled', { concurrency: true }, () => 
     }
     assert.ok(expected.length > 0 && expected.length < 10)
     scene.release()
-    await until(() => readdirSync(scene.disk.path).length === 0, 60_000, 'an empty queue')
+    await until(() => readdirSync(scene.disk.path).length === 0, 'an empty queue')
     assert.deepEqual(scene.sink.messages.map(({ data }) => bodyOf(data)).sort(), expected.sort())
   })
 })

@@ -5,9 +5,10 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { type Haraka, installHaraka, startHaraka } from './support/haraka'
-import { today } from './support/journal'
+import { counted } from './support/journal'
 import { password, redisIni } from './support/limits'
-import { RedisServer, until } from './support/redis'
+import { until } from './support/patience'
+import { RedisServer } from './support/redis'
 import { type Reply, SmtpClient } from './support/smtp-client'
 
 const proxy = '127.99.9.9'
@@ -120,11 +121,7 @@ describe('max_connections', () => {
     assert.equal(said(await connect(haraka, relay)), BUSY)
     await haraka.waitForLog(/overload: connections 11 \(max 10\): strangers are refused with 421/)
     await haraka.waitForLog(/overload: connections 13 \(max 10\): everybody is refused with 421/)
-    await until(
-      async () => /^connections 1\d \(max 10\)$/.test(String(await overloadOf())),
-      10_000,
-      'the node key',
-    )
+    await until(async () => /^connections 1\d \(max 10\)$/.test(String(await overloadOf())), 'the node key')
     // 9 are left: relay clients come in again, strangers do not.
     for (const client of open.splice(0, 3)) await client.quit()
     await haraka.waitForLog(
@@ -135,9 +132,9 @@ describe('max_connections', () => {
     for (const client of open.splice(0, 2)) await client.quit()
     await haraka.waitForLog(/overload over: connections 8 \(max 10\)/)
     assert.equal((await connect(haraka, '127.0.2.13')).code, 220)
-    await until(async () => (await overloadOf()) === '', 10_000, 'the node key')
-    const stats = () => redis.run('HGET', `mx:stats:${today()}`, 'connection.overload')
-    await until(async () => (await stats()) === '3', 10_000, 'the statistics')
+    await until(async () => (await overloadOf()) === '', 'the node key')
+    const stats = () => counted({ redis }, 'connection.overload')
+    await until(async () => (await stats()) === 3, 'the statistics')
     assert.match(
       haraka.output(),
       /decision id=\w+ outcome=connection\.overload rule="overload\.ini \[load\] max_connections" ip=127\.0\.2\.11 detail="connections 11 \(max 10\)" reply="421 4\.3\.2 Too many connections, try again later"/,
@@ -195,11 +192,11 @@ describe('max_connections', () => {
     await until(async () => (await overloadOf()) === '')
     for (let n = 1; n <= 8; n++) assert.equal((await connect(haraka, `127.0.5.${n}`)).code, 220)
     haraka.write('relay-guard/overload.ini', ini({ max_connections: '7' }))
-    await haraka.waitForLog(/overload\.ini was read again/, 20_000)
+    await haraka.waitForLog(/overload\.ini was read again/)
     await haraka.waitForLog(/overload: connections 8 \(max 7\): strangers are refused/)
     assert.equal(said(await connect(haraka, '127.0.5.9')), BUSY)
     haraka.write('relay-guard/overload.ini', '[load]\nmax_connections = many\n')
-    await haraka.waitForLog(/overload\.ini \[load\] max_connections: "many" is not allowed here/, 20_000)
+    await haraka.waitForLog(/overload\.ini \[load\] max_connections: "many" is not allowed here/)
     assert.equal(said(await connect(haraka, '127.0.5.10')), BUSY)
     assert.deepEqual(haraka.failures(), [])
   })
@@ -213,13 +210,13 @@ test('an event loop that is late refuses strangers, and lets them in again when 
   t.after(() => client.destroy())
   await client.ehlo()
   await client.command('MAIL FROM:<block@b.test>')
-  await haraka.waitForLog(/overload: delay \d+ms \(max 250ms\): \S+ (?:is|are) refused with 421/, 30_000)
+  await haraka.waitForLog(/overload: delay \d+ms \(max 250ms\): \S+ (?:is|are) refused with 421/)
   const refused = await connect(haraka, '127.0.6.1')
   assert.equal(said(refused), BUSY)
   assert.match(refused.text, /Too busy, try again later/)
   await client.command('RSET')
   await client.command('MAIL FROM:<rest@b.test>')
-  await haraka.waitForLog(/overload over: delay \d+ms \(max 250ms\)/, 60_000)
+  await haraka.waitForLog(/overload over: delay \d+ms \(max 250ms\)/)
   assert.equal((await connect(haraka, '127.0.6.2')).code, 220)
 })
 
