@@ -10,8 +10,9 @@ import { Later } from '../plugins/domains/callout/later'
 import { RecipientStore } from '../plugins/domains/callout/store'
 import { LocalTurns, type Outcome } from '../plugins/domains/callout/turns'
 import { newClient, routeTo } from './support/next-hop'
+import { until } from './support/patience'
 import { freePort } from './support/ports'
-import { noRedis, RedisServer, until } from './support/redis'
+import { noRedis, RedisServer } from './support/redis'
 import { type Sink, type SinkOptions, startSink } from './support/sink'
 
 const DAY = 86_400_000
