@@ -14,8 +14,8 @@ export interface SoakResult {
   events: Event[]
   watched: Watched[]
   ledger: Ledger
-  /** Seconds until the queue was empty. */
-  drained: number
+  /** Seconds until the queue was empty; undefined where it never was. */
+  drained: number | undefined
   /** Workers that ended. */
   died: number
   /** Lines of the log that speak of a program error. */
@@ -121,13 +121,14 @@ export function describeSoak(result: SoakResult): Section {
     ],
     ['resident memory was flat within 10 % after the warm-up', isFlat],
     ['no descriptor leaked', isTight],
+    ['the queue drained', drained !== undefined],
     ['no worker ended', died === 0],
     ['no program error was logged', failures.length === 0],
   ]
   const numbers = faults.flatMap((each) => each.slice(0, 10))
   if (!verdicts.every(([, isGood]) => isGood)) process.exitCode = 1
   const text = [
-    `${seconds / 60} minutes, seed ${seed}; ${show(report.sessions / seconds)} sessions a second of the ${perSecond} that were due. The queue was empty ${show(drained)} s after the last session.`,
+    `${seconds / 60} minutes, seed ${seed}; ${show(report.sessions / seconds)} sessions a second of the ${perSecond} that were due.${drained === undefined ? '' : ` The queue was empty ${show(drained)} s after the last session.`}`,
     ...verdicts.map(([what, isGood]) => `- ${isGood ? 'Yes' : '**No**'}: ${what}`),
     ...(numbers.length ? [`Messages: ${numbers.join(', ')}`] : []),
     ...failures.slice(0, 5).map((line) => `    ${line}`),
