@@ -5,6 +5,8 @@ import { nearest } from '../core/ini/nearest'
 /** What a verb takes after its name, e.g. `['NAME']`, and what it does, for the usage. */
 export interface VerbUsage {
   words: string[]
+  /** What may follow these words, which the verb itself reads, e.g. `[NAME]`. */
+  rest?: string
   does: string
 }
 
@@ -72,10 +74,11 @@ function knownVerb(verb: string, verbs: Record<string, VerbUsage>): string {
 
 function checked(verb: string, words: string[], verbs: Record<string, VerbUsage>): string[] {
   const wanted = verb ? (verbs[verb]?.words ?? []) : []
-  const call = [verb, ...wanted].join(' ')
+  const rest = verb ? verbs[verb]?.rest : undefined
+  const call = [verb, ...wanted, rest].filter(Boolean).join(' ')
   const missing = wanted[words.length]
   if (missing) throw new Error(`${verb} needs a ${missing}: ${call}`)
   const extra = words[wanted.length]
-  if (extra !== undefined) throw new Error(`"${extra}" is a word too many: ${call}`)
+  if (extra !== undefined && !rest) throw new Error(`"${extra}" is a word too many: ${call}`)
   return words
 }

@@ -3,6 +3,7 @@ import { packageVersion } from '../core/paths'
 import type { VerbUsage } from './arguments'
 import type { Call } from './call'
 import { check } from './check'
+import { domain } from './domain'
 import { install } from './install'
 import { passwd } from './passwd'
 
@@ -22,6 +23,12 @@ export const VERBS: Record<string, Verb> = {
     run: check,
   },
   passwd: { words: ['NAME'], does: 'makes a line for [users] in auth.ini', run: passwd },
+  domain: {
+    words: ['set|show|remove|list'],
+    rest: '[NAME [KEY=VALUE ...]]',
+    does: 'the domains in Redis: writes and reads them as the server does',
+    run: domain,
+  },
   help: { words: [], does: 'shows this', run: async ({ print }) => say(print, usage()) },
   version: { words: [], does: 'shows the version', run: async ({ print }) => say(print, packageVersion()) },
 }
@@ -35,8 +42,8 @@ function say(print: Call['print'], text: string): 0 {
 export const usage = (): string => `usage: relay-guard [-c DIR] [--json] VERB
 
 ${Object.entries(VERBS)
-  .map(([name, { words, does }]) => `  ${[name, ...words].join(' ').padEnd(13)} ${does}`)
+  .map(([name, { words, does }]) => `  ${[name, ...words].join(' ').padEnd(27)} ${does}`)
   .join('\n')}
 
-  -c DIR        Haraka's directory (default: this one)
-  --json        for programs`
+  -c DIR                      Haraka's directory (default: this one)
+  --json                      for programs`

@@ -358,7 +358,7 @@ describe('relay-guard check', () => {
     const world = { ownListener: () => false, hostName: 'mx.example' }
     const { value, errors } = readText('domains.ini', text, (reading) => readDomains(reading, world))
     assert.deepEqual(errors, [])
-    const answers = await askNextHops(value, 'mx.example', 2500)
+    const answers = await askNextHops(value, 'mx.example', { patience: 2500 })
     await slow.close()
     assert.deepEqual(
       answers.map(({ domain, ok }) => [domain, ok]),
@@ -374,7 +374,7 @@ describe('relay-guard check', () => {
     )
     const world = { ownListener: () => false, hostName: 'mx.example' }
     const { value } = readText('domains.ini', sections.join(''), (reading) => readDomains(reading, world))
-    const answers = await askNextHops(value, 'mx.example', 500)
+    const answers = await askNextHops(value, 'mx.example', { patience: 500 })
     await hung.close()
     assert.equal(answers.length, 20)
     assert.deepEqual(

@@ -11,6 +11,7 @@ import type { RedisConfig } from '../../core/redis/config'
 import { closeRedis, openRedis, unknownSeeds, whenReady } from '../../core/redis/connection'
 import { printError } from '../../core/redis/errors'
 import type { DomainsConfig } from '../../plugins/domains/config'
+import type { Domain } from '../../plugins/domains/table'
 
 /** For all hosts of one question together, from when it is asked, ms. */
 const PATIENCE = 10_000
@@ -29,17 +30,17 @@ export interface Answer {
 
 /**
  * Asks each next hop for RCPT TO:<postmaster@DOMAIN>, which every server must take (RFC 5321 4.5.1); then RSET.
- * `patience`: ms for each question, from when it is asked.
+ * `patience`: ms for each question, from when it is asked; `more`: domains beside those in the files.
  */
 export async function askNextHops(
   config: DomainsConfig,
   hostName: string,
-  patience = PATIENCE,
+  { patience = PATIENCE, more = [] }: { patience?: number; more?: Domain[] } = {},
 ): Promise<Answer[]> {
   const client = new NextHopClient({ name: hostName, budget: patience })
-  const questions = config.domains
-    .all()
-    .flatMap(({ name, route }) => (route ? hopsOf(route).map((one) => ({ name, one })) : []))
+  const questions = [...config.domains.all(), ...more].flatMap(({ name, route }) =>
+    route ? hopsOf(route).map((one) => ({ name, one })) : [],
+  )
   // A host that has answered nobody yet, and one question not, is not asked again for each of its domains.
   const heard = new Set<string>()
   const silence = new Map<string, Answer>()

@@ -51,13 +51,15 @@ export function readConfiguration(dir: string): Configuration {
     return { value, sections: reading.sections }
   }
   const acl = read('acl', (reading) => runAtOnce(readAcl(reading)))
-  const domains = read('domains', (reading) => readDomains(reading, world))
+  const redis = read('redis', readRedis)
+  const domains = read('domains', (reading) =>
+    readDomains(reading, { ...world, redis: { enabled: redis.value.enabled } }),
+  )
   const lines = pluginLines(dir)
   const firstDomain = lines.includes('relay-guard/domains') ? domains.value.domains.first?.name : undefined
   const auth = read('auth', (reading) => readAuth(reading, firstDomain))
   read('limits', readLimits)
   const overload = read('overload', readOverload)
-  const redis = read('redis', readRedis)
   return {
     world,
     lines,

@@ -12,7 +12,9 @@ export function warningsOf(configuration: Configuration): string[] {
   return [
     ...lineWarnings(configuration),
     ...pluginWarnings(lines, {
-      pluginDomains: domains.domains.all().some(({ delivery }) => delivery === 'plugin'),
+      // One in Redis may have delivery = plugin at any time.
+      pluginDomains:
+        domains.domains.asksRedis || domains.domains.all().some(({ delivery }) => delivery === 'plugin'),
       users: auth.users.size > 0,
       hostList,
     }),
@@ -64,12 +66,18 @@ function authWarnings({ lines, auth }: Configuration): string[] {
 function domainWarnings(config: DomainsConfig, lines: string[]): string[] {
   const warnings: string[] = []
   const all = config.domains.all()
-  if (all.length === 0) warnings.push('domains.ini: no domain is ours, so no mail from outside is taken')
+  const { asksRedis } = config.domains
+  if (all.length === 0 && !asksRedis)
+    warnings.push('domains.ini: no domain is ours, so no mail from outside is taken')
+  if (asksRedis && !config.postmaster)
+    warnings.push(
+      'domains.ini [main] postmaster: is empty, and no domain is in a file: mail to <postmaster> is refused; name an address',
+    )
   if (holdsEverybody(config.spoofAllowed))
     warnings.push(
       'domains.ini [main] spoof_allowed: nearly everybody may write in your name; list single hosts and your own subnets only',
     )
-  if (config.antiSpoof !== 'off' && all.length > 0 && !lines.includes('spf')) {
+  if (config.antiSpoof !== 'off' && (all.length > 0 || asksRedis) && !lines.includes('spf')) {
     warnings.push(
       'domains.ini [main] anti_spoof: without the spf plugin, hosts in your own SPF records are taken for forgers too, unless spoof_allowed names them',
     )

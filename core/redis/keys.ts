@@ -45,7 +45,7 @@ export interface Keys {
   block(scope: string, subject: string): string
   /** Hash: `state`, `asked`, `reply`. */
   recipient(address: string): string
-  /** Hash: the keys of a domains.ini section, written by the operator. */
+  /** Hash: the keys of a domains.ini section, written by the operator. The name is in its one form, and as it is. */
   domain(name: string): string
   /** Hash: one field an outcome. */
   stats(date: Date): string
@@ -71,7 +71,7 @@ export function makeKeys(prefix: string): Keys {
     concurrent: (scope, subject) => `${prefix}concurrent:${tagOf(scope, subject)}`,
     block: (scope, subject) => `${prefix}block:${tagOf(scope, subject)}`,
     recipient: (address) => `${prefix}recipient:{${encodeSubject(address)}}`,
-    domain: (name) => `${prefix}domain:${encodeSubject(name)}`,
+    domain: (name) => `${prefix}domain:${name}`,
     stats: (date) => `${prefix}stats:${day(date)}`,
     top: (outcome, date) => `${prefix}top:${encodeSubject(outcome)}:${day(date)}`,
     log: `${prefix}log`,

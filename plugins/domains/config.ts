@@ -10,7 +10,7 @@ import type { PrefixTable } from '../../core/net/prefix-table'
 import type { Route } from '../../core/next-hop/route'
 import { ValueError } from '../../core/text'
 import type { CalloutSettings } from './policy/callout'
-import { hashReader } from './redis/hash'
+import { hashReader, type ReadHash } from './redis/hash'
 import { type KnownDomains, NOTHING_KNOWN } from './redis/known'
 import { readAuthorities, readSmarthost } from './routes'
 import { readDomain } from './section'
@@ -29,6 +29,8 @@ export interface DomainsConfig {
   bounce: 'verified' | 'send' | 'drop'
   smarthost?: Route
   callouts: CalloutSettings
+  /** Reads a domain's hash in Redis as this configuration does. */
+  readHash: ReadHash
 }
 
 /** What a reader needs of the world: where this server listens, and its name. */
@@ -47,8 +49,10 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
   const smarthost = readSmarthost(main, world.ownListener, ca)
   const postmasterText = main.text('postmaster')
   const hostList = main.flag('host_list', false)
+  const readHash = hashReader({ ...world, ca })
   const config: DomainsConfig = {
-    domains: new DomainTable(readRedis(main, { ...world, ca })),
+    domains: new DomainTable(readRedis(main, world.redis, readHash)),
+    readHash,
     antiSpoof: main.choice('anti_spoof', 'reject', ['reject', 'tag', 'off']),
     antiSpoofFrom: main.choice('anti_spoof_from', 'tag', ['reject', 'tag', 'off']),
     spoofAllowed: main.subnets('spoof_allowed'),
@@ -71,11 +75,11 @@ export function readDomains(reading: Reading, world: World): DomainsConfig {
 }
 
 /** `redis = true`: the domains in Redis, as far as they are known. */
-function readRedis(main: Fields, world: World & { ca: string }): MoreDomains | undefined {
+function readRedis(main: Fields, redis: World['redis'], read: ReadHash): MoreDomains | undefined {
   if (!main.flag('redis', false)) return undefined
-  const { enabled, known } = world.redis ?? { enabled: true }
+  const { enabled, known } = redis ?? { enabled: true }
   if (!enabled) main.wrong('redis', 'needs enabled = true in redis.ini')
-  return known?.readBy(hashReader(world)) ?? NOTHING_KNOWN
+  return known?.readBy(read) ?? NOTHING_KNOWN
 }
 
 function readCallouts(main: Fields): CalloutSettings {

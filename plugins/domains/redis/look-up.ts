@@ -104,7 +104,7 @@ const answerOf = (answer: Record<string, string> | Error): DomainAnswer => {
 }
 
 /** All in one round trip, each with its hash or its error. On a Cluster each key may be on another node. */
-async function hashesOf(client: Client, keys: string[]): Promise<(Record<string, string> | Error)[]> {
+export async function hashesOf(client: Client, keys: string[]): Promise<(Record<string, string> | Error)[]> {
   gatherWrites(client)
   if (!(client instanceof Redis) || keys.length === 1)
     return Promise.all(keys.map((key) => client.hgetall(key).catch((error: Error) => error)))
