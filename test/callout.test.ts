@@ -3,16 +3,19 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Limiter } from '../core/limiter'
 import { parseRate } from '../core/limiter/rate'
+import type { Reply } from '../core/next-hop/reply'
 import { closeRedis, openRedis } from '../core/redis/connection'
+import type { RedisSettings } from '../core/redis/endpoint'
 import { makeKeys } from '../core/redis/keys'
 import { type CalloutOptions, Callouts } from '../plugins/domains/callout'
 import { Later } from '../plugins/domains/callout/later'
+import { Permits } from '../plugins/domains/callout/permits'
 import { RecipientStore } from '../plugins/domains/callout/store'
 import { LocalTurns, type Outcome } from '../plugins/domains/callout/turns'
 import { newClient, routeTo } from './support/next-hop'
 import { until } from './support/patience'
 import { freePort } from './support/ports'
-import { noRedis, RedisServer } from './support/redis'
+import { noRedis, RedisServer, startCluster } from './support/redis'
 import { type Sink, type SinkOptions, startSink } from './support/sink'
 
 const DAY = 86_400_000
@@ -47,7 +50,7 @@ async function setUp(
     ...more
   }: Partial<CalloutOptions> & {
     questions?: string
-    redis?: RedisServer
+    redis?: { settings: RedisSettings }
     lmtp?: boolean
   } = {},
 ): Promise<World> {
@@ -408,6 +411,114 @@ describe('recipients in Redis', { concurrency: false }, () => {
     assert.equal(await verify('bert'), 'known')
     await redis.up()
     assert.equal(await verify('anna'), 'known')
+  })
+})
+
+test('recipients are in a Cluster, too', async (t) => {
+  const { nodes, settings } = await startCluster()
+  t.after(() => Promise.all(nodes.map((node) => node.stop())))
+  const { verify, asked, another } = await setUp(t, knows('anna'), { redis: { settings } })
+  const locals = Array.from({ length: 20 }, (_, n) => (n ? `x${n}` : 'anna'))
+  for (const local of locals) await verify(local)
+  const size = async () => {
+    const sizes = await Promise.all(nodes.map((node) => node.run('DBSIZE')))
+    return sizes.reduce((sum: number, each) => sum + Number(each), 0)
+  }
+  await until(async () => (await size()) === locals.length + 1, 'one key for each, and one for the domain')
+  const other = another()
+  for (const local of locals)
+    assert.equal(await other(local), local === 'anna' ? 'known' : '550 5.1.1 No such user')
+  assert.equal(asked().length, locals.length)
+})
+
+describe('what mail by other senders teaches', () => {
+  const answer = (code: number, status?: string): Reply => ({
+    answered: true,
+    code,
+    ...(status && { status }),
+    text: 'words',
+    host: 'hop',
+  })
+  test('nobody can make a known recipient unknown, nor forgotten, by how he writes', async (t) => {
+    const { callouts, sink } = await setUp(t, undefined)
+    const subject = { route: routeTo([sink.address()]), address: 'anna@box.test', name: 'anna@box.test' }
+    const state = async () => (await callouts.cached(subject))?.state
+    callouts.learn(subject, answer(250, '2.1.5'), false)
+    const provoked = [
+      answer(550),
+      answer(550, '5.7.1'),
+      answer(553),
+      answer(554, '5.7.1'),
+      answer(450, '4.7.1'),
+    ]
+    for (const reply of provoked) callouts.learn(subject, reply, false)
+    for (const reply of provoked) callouts.learn(subject, { ...reply, refusedSender: true }, true)
+    assert.equal(await state(), 'known')
+    // This one says that he is gone; to be asked, and not to be refused by us.
+    callouts.learn(subject, answer(550, '5.1.1'), false)
+    assert.equal(await state(), undefined)
+    callouts.learn(subject, answer(550), true)
+    assert.equal(await state(), 'unknown')
+    callouts.learn(subject, answer(250), false)
+    assert.equal(await state(), 'known')
+  })
+})
+
+describe('permits', () => {
+  const limit = parseRate('2/1h')
+  const setUpPermits = (t: TestContext) => {
+    const limiter = new Limiter({ settings: noRedis, log: () => {} })
+    t.after(() => limiter.close())
+    return new Permits(() => limiter)
+  }
+
+  for (const isLate of [false, true])
+    test(`that come back ${isLate ? 'later' : 'at once'} go to who waits; when none can come back nobody waits`, async (t) => {
+      const permits = setUpPermits(t)
+      const [a, b] = [await permits.take('hop', limit), await permits.take('hop', limit)]
+      const heard: string[] = []
+      const wait = async (name: string) => {
+        const permit = await permits.takeOrWait('hop', limit, 60_000)
+        heard.push(`${name} ${permit ? 'may' : 'may not'}`)
+        return permit
+      }
+      const waiting = ['c', 'd', 'e'].map(wait)
+      // Before or after they have found that there is none: both must do.
+      if (isLate) await new Promise((resolve) => setTimeout(resolve, 20))
+      a?.giveBack()
+      const first = await Promise.race(waiting)
+      assert.equal(heard.length, 1)
+      assert.match(heard[0] ?? '', / may$/)
+      b?.spend()
+      first?.spend()
+      await Promise.all(waiting)
+      assert.equal(heard.filter((each) => each.endsWith('may not')).length, 2)
+      assert.equal(await permits.takeOrWait('hop', limit, 60_000), undefined)
+      assert.notEqual(await permits.takeOrWait('other', limit, 60_000), undefined)
+    })
+
+  test('a wait ends with its time', async (t) => {
+    const permits = setUpPermits(t)
+    await permits.take('hop', limit)
+    await permits.take('hop', limit)
+    assert.equal(await permits.takeOrWait('hop', limit, 20), undefined)
+  })
+
+  test('many recipients that the next hop takes pass by two permits', async (t) => {
+    const permits = setUpPermits(t)
+    let most = 0
+    let underWay = 0
+    await Promise.all(
+      Array.from({ length: 300 }, async () => {
+        const permit = await permits.takeOrWait('hop', limit, 60_000)
+        assert.ok(permit)
+        most = Math.max(most, ++underWay)
+        await new Promise((resolve) => setImmediate(resolve))
+        underWay--
+        permit.giveBack()
+      }),
+    )
+    assert.ok(most <= 2)
   })
 })
 

@@ -21,7 +21,7 @@ export type Lifetimes = Record<MailboxState, number>
 export const DAY = 86_400_000
 const OF_A_DOMAIN: Lifetimes = { known: DAY, unknown: DAY }
 /** Recipients of each state in memory; the longest known go first, and no flood of unknown ones drives the known out. */
-const CAPACITY = 50_000
+const CAPACITY = 20_000
 /** After so many ms Redis is asked once more whether somebody is unknown: an operator may have deleted the key there. */
 const LOOK_AGAIN = 60_000
 
@@ -31,9 +31,11 @@ interface Remembered extends Answer {
   heard: number
 }
 
-/** The cache of one process. `store` is undefined where there is no Redis. */
+/** The cache of one process. */
 export class Cache {
   #memory: Record<MailboxState, Lru<Remembered>>
+  /** Domains of which Redis has just said that nothing is known, until when: each unknown recipient asks for them. */
+  #absent = new Lru<number>(1_000, (until, now) => until <= now)
 
   constructor(
     private readonly store: RecipientStore | undefined,
@@ -53,6 +55,7 @@ export class Cache {
 
   /** What is known here or in Redis. It waits for Redis no longer than its timeout, and never rejects. */
   async find(name: string, nextHop: string): Promise<Answer | undefined> {
+    if (this.#absent.get(name, this.clock())) return undefined
     const here = this.recall(name, nextHop)
     const isRecent = here && (here.state === 'known' || this.clock() - here.heard < LOOK_AGAIN)
     return isRecent ? here : this.reread(name, nextHop)
@@ -69,9 +72,11 @@ export class Cache {
       return this.recall(name, nextHop)
     }
     // Deleted there: what is good stays until it ends, what is bad is asked again.
-    if (here?.state === 'unknown' && this.clock() - here.heard >= LOOK_AGAIN)
-      this.#memory.unknown.delete(name)
-    return this.recall(name, nextHop)
+    const now = this.clock()
+    if (here?.state === 'unknown' && now - here.heard >= LOOK_AGAIN) this.#memory.unknown.delete(name)
+    const left = this.recall(name, nextHop)
+    if (!left && isDomain(name)) this.#absent.set(name, now + LOOK_AGAIN, now)
+    return left
   }
 
   /** Keeps a new answer, here and in Redis. */
@@ -87,6 +92,7 @@ export class Cache {
     const now = this.clock()
     const other = answer.state === 'known' ? 'unknown' : 'known'
     this.#memory[other].delete(name)
+    this.#absent.delete(name)
     const until = answer.asked + this.#lifetimes(name)[answer.state]
     this.#memory[answer.state].set(name, { ...answer, until, heard: now }, now)
   }
@@ -97,7 +103,7 @@ export class Cache {
   }
 
   #lifetimes(name: string): Lifetimes {
-    return name.includes('@') ? this.lifetimes() : OF_A_DOMAIN
+    return isDomain(name) ? OF_A_DOMAIN : this.lifetimes()
   }
 
   /** By the lifetimes that are in force now. */
@@ -105,6 +111,9 @@ export class Cache {
     return this.clock() - asked < this.#lifetimes(name)[state]
   }
 }
+
+/** A domain stands for a made-up recipient in it. */
+const isDomain = (name: string): boolean => !name.includes('@')
 
 /** A hash of Redis as an answer; undefined where it is none. */
 function parseAnswer(fields: Record<string, string>): Answer | undefined {

@@ -101,10 +101,9 @@ export class Callouts {
    */
   learn({ route, name }: Subject, reply: Reply, senderIsNull: boolean): void {
     const state = mailboxState(reply, senderIsNull)
-    if (state === 'cannot tell') {
-      if (reply.code >= 500) this.#cache.forgetHere(name)
-      return
-    }
+    // By any other refusal a stranger could make us forget whom we know.
+    if (reply.status !== undefined && mailboxState(reply, true) === 'unknown') this.#cache.forgetHere(name)
+    if (state === 'cannot tell') return
     const answer = this.#answer(state, reply, route)
     if (state === 'known') this.#cache.keepHere(name, answer)
     else this.#cache.keep(name, answer)
@@ -178,7 +177,7 @@ export class Callouts {
   /** Once a day: whether this domain takes a recipient that cannot be there. */
   #tryMadeUp(route: Route, domain: string): void {
     this.#inBackground(domain, async () => {
-      if (await this.#cache.find(domain, placeOf(route))) return
+      if (await this.#cache.reread(domain, placeOf(route))) return
       const since = this.#clock() - DAY
       await this.#take({ route, name: domain, address: madeUp(domain) }, { known: since, unknown: since })
     })

@@ -18,6 +18,8 @@ export interface Permit {
 
 interface Line {
   underWay: number
+  /** How many came back. */
+  returned: number
   /** Called when a permit came back (true), or when none can come back any more. */
   waiting: ((hasCome: boolean) => void)[]
 }
@@ -30,20 +32,24 @@ export class Permits {
   constructor(private readonly limiter: () => Pick<Limiter, 'check' | 'refund'> | undefined) {}
 
   /** A permit for a question to this next hop, if there is one now. Never rejects. */
-  async take(nextHop: string, limit: Rate): Promise<Permit | undefined> {
+  take(nextHop: string, limit: Rate): Promise<Permit | undefined> {
+    return this.#take(nextHop, limit, false)
+  }
+
+  /** `brief`: that it was refused is not remembered, for others may give back what was no question. */
+  async #take(nextHop: string, limit: Rate, brief: boolean): Promise<Permit | undefined> {
     const limiter = this.limiter()
-    // Brief: that it was refused is not remembered, for others give back what was no question.
     const charge: Charge = {
       scope: 'next hop',
       subject: nextHop,
       what: 'questions',
       cost: 1,
       limit,
-      brief: true,
+      brief,
     }
     const result = await limiter?.check([charge])
     if (result && !result.allowed) return undefined
-    const line = this.#lines.get(nextHop) ?? { underWay: 0, waiting: [] }
+    const line = this.#lines.get(nextHop) ?? { underWay: 0, returned: 0, waiting: [] }
     this.#lines.set(nextHop, line)
     line.underWay++
     return {
@@ -62,9 +68,12 @@ export class Permits {
   async takeOrWait(nextHop: string, limit: Rate, ms: number): Promise<Permit | undefined> {
     const end = performance.now() + ms
     for (let tries = 0; performance.now() < end; ) {
-      const permit = await this.take(nextHop, limit)
+      const before = this.#lines.get(nextHop)?.returned
+      const permit = await this.#take(nextHop, limit, true)
       if (permit) return permit
       const line = this.#lines.get(nextHop)
+      // While the limiter was asked: it may be there still.
+      if (line && before !== undefined && line.returned > before) continue
       const pause = PAUSES[tries]
       if (line && line.waiting.length < MOST_WAITING) {
         if (!(await this.#wait(line, end - performance.now()))) return undefined
@@ -94,6 +103,7 @@ export class Permits {
   /** One permit ends: who waits may try again, one for one that came back, and all when no other one is under way. */
   #end(nextHop: string, line: Line, hasComeBack: boolean): void {
     line.underWay--
+    if (hasComeBack) line.returned++
     if (line.underWay > 0) {
       if (hasComeBack) line.waiting.shift()?.(true)
       return

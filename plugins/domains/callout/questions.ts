@@ -89,10 +89,17 @@ export class Questions {
 }
 
 /** A next hop as it stands with its answers, without a login: the same in every worker, on every server. */
-export function placeOf({ hops }: Route): string {
+export function placeOf(route: Route): string {
+  const { hops } = route
   if (typeof hops === 'function') return 'mx'
-  return hops.map(({ user: _user, password: _password, ...hop }) => printNextHop(hop)).join(', ')
+  const known = places.get(route)
+  if (known !== undefined) return known
+  const place = hops.map(({ user: _user, password: _password, ...hop }) => printNextHop(hop)).join(', ')
+  places.set(route, place)
+  return place
 }
+
+const places = new WeakMap<Route, string>()
 
 /** A recipient that nobody has and nobody guesses: who takes it takes everybody. */
 export const madeUp = (domain: string): string =>

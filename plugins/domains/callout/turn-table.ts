@@ -6,7 +6,7 @@ import { isSince, type Outcome, type Since } from './turns'
 /** A worker that has not told the outcome within so many ms has lost its turn: a question takes 20 s at most. */
 const LONGEST_TURN = 22_000
 /** Answers for workers that ask later, where there is no Redis; the longest known go first. Who asks says how old they may be. */
-const CAPACITY = 50_000
+const CAPACITY = 20_000
 
 /** One request of a worker. */
 export interface Request {
