@@ -91,6 +91,15 @@ export const story: Step[] = [
     play: (world) => flood(world, from.flood, 200),
   },
   {
+    tried: 'The disk of the mail server is nearly full',
+    expected: '452 4.3.1 at MAIL',
+    rule: 'overload.ini [disk] min_free',
+    play: (world) => {
+      const port = world.full?.port
+      return talk(world, { ip: from.stranger, from: eve, to: [anna], ...(port && { port }) })
+    },
+  },
+  {
     tried: 'mx1 is down: mx2 takes the mail at once',
     expected: 'arrives at mx2',
     rule: 'domains.ini [example.com] next_hop',

@@ -5,6 +5,8 @@ import { user, type World } from './world'
 export interface Mail {
   /** The address that the client connects from. */
   ip: string
+  /** Another server's than the world's own. */
+  port?: number
   /** Logs in as the demo's user. */
   login?: boolean
   from: string
@@ -18,8 +20,11 @@ export interface Exchange {
 }
 
 /** Sends one message; the last exchange is the refusal, or the answer to the message. */
-export async function talk(world: World, { ip, login, from, to }: Mail): Promise<Exchange[]> {
-  const client = await SmtpClient.connect({ port: world.port, from: ip })
+export async function talk(
+  world: World,
+  { ip, login, from, to, port = world.port }: Mail,
+): Promise<Exchange[]> {
+  const client = await SmtpClient.connect({ port, from: ip })
   const said: Exchange[] = []
   const tell = (what: string, reply: Reply): boolean => {
     said.push({ said: what, reply })

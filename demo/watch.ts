@@ -1,4 +1,5 @@
 // What has happened since one last looked: decisions, from Haraka's log, and messages that arrived.
+import type { Haraka } from '../test/support/haraka'
 import type { Server, World } from './world'
 
 /** One line of Haraka's log that tells a decision. */
@@ -55,13 +56,14 @@ export function parseDecision(line: string): Decision | undefined {
 const isNotice = (line: string) => /\[-\] \[relay-guard\/\w+\]/.test(line) && !parseDecision(line)
 
 export class Watch {
-  #read = 0
+  #read = new Map<Haraka, number>()
   #seen = new Map<Server, number>()
 
   constructor(private world: World) {}
 
   news(): News {
-    const lines = this.#newLines()
+    const { haraka, full } = this.world
+    const lines = [haraka, full].flatMap((server) => (server ? this.#newLines(server) : []))
     return {
       decisions: lines.flatMap((line) => parseDecision(line) ?? []),
       arrivals: Object.values(this.world.servers).flatMap((server) => this.#newMessages(server)),
@@ -69,11 +71,11 @@ export class Watch {
     }
   }
 
-  #newLines(): string[] {
-    const output = this.world.haraka.output()
+  #newLines(haraka: Haraka): string[] {
+    const output = haraka.output()
     const end = output.lastIndexOf('\n') + 1
-    const lines = output.slice(this.#read, end).split('\n')
-    this.#read = end
+    const lines = output.slice(this.#read.get(haraka) ?? 0, end).split('\n')
+    this.#read.set(haraka, end)
     return lines
   }
 

@@ -31,6 +31,8 @@ export interface World {
   /** Haraka's directory, as `haraka -i` makes it. */
   dir: string
   haraka: Haraka
+  /** The same bundle on a disk with less free than overload.ini asks for; only for the story. */
+  full: Haraka | undefined
   servers: { first: Server; second: Server; lmtp: Server; internet: Server }
   /** Ends all and removes what was written. */
   close(): Promise<void>
@@ -101,6 +103,18 @@ enabled = false
   }
 }
 
+/** A disk that nobody has: what is free is always less. */
+const MORE_THAN_ANY = '8000000G'
+
+/** How busy this machine is decides nothing in the demo. */
+const overloadIni = (disk: string): string => `[disk]
+${disk}
+
+[load]
+max_delay = off
+max_memory = off
+`
+
 /** This port on 127.0.0.1, or the next one that nobody uses. */
 async function portFrom(port: number): Promise<number> {
   for (let next = port; next < port + 100; next++) if (await isFree('127.0.0.1', next)) return next
@@ -135,18 +149,22 @@ export async function startWorld(wanted?: number): Promise<World> {
   await installHaraka()
   const servers = await startServers()
   const port = wanted === undefined ? await freePort() : await portFrom(wanted)
-  const haraka = await startHaraka({
-    plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains', 'relay-guard/limits'],
-    listen: `127.0.0.1:${port}`,
-    files: { me: 'mx.example.com\n', ...(await iniFiles(servers)) },
-  })
+  const files = { me: 'mx.example.com\n', ...(await iniFiles(servers)) }
+  const plugins = ['acl', 'auth', 'domains', 'limits', 'overload'].map((name) => `relay-guard/${name}`)
+  const start = (listen: string, disk: string) =>
+    startHaraka({ plugins, listen, files: { ...files, 'relay-guard/overload.ini': overloadIni(disk) } })
+  const [haraka, full] = await Promise.all([
+    start(`127.0.0.1:${port}`, 'min_free = off\nmin_free_inodes = off'),
+    wanted === undefined ? start(`127.0.0.1:${await freePort()}`, `min_free = ${MORE_THAN_ANY}`) : undefined,
+  ])
   return {
     port,
     dir: haraka.dir,
     haraka,
+    full,
     servers,
     close: async () => {
-      await haraka.stop()
+      await Promise.all([haraka.stop(), full?.stop()])
       await Promise.all(Object.values(servers).map(({ sink }) => sink.close()))
       clean()
     },

@@ -76,6 +76,7 @@ describe('the demo', { concurrency: true }, () => {
       /AUTH \[user\] alice\n.*arrived at .*Internet/,
       /acl\.ini \[relay\] 127\.0\.10\.0\/24\n.*arrived at Internet/,
       /acl\.ini \[never\] 127\.0\.20\.0\/24.*\n.*went nowhere/,
+      /disk of the mail server is nearly full\n.*MAIL FROM:<eve@elsewhere\.example> 452\n.*452 4\.3\.1 Not enough disk space, try again later \(id .*\n.*overload\.ini \[disk\] min_free\n.*went nowhere/,
       /mx1 is down.*\n.*\n.*\n.*\n.*arrived at mx2/,
       /All as expected\./,
     ])
