@@ -272,3 +272,120 @@ describe('a disk that another program has filled', { concurrency: true }, () => 
     assert.deepEqual(scene.sink.messages.map(({ data }) => bodyOf(data)).sort(), expected.sort())
   })
 })
+
+describe('what clients are sending counts', { concurrency: true }, () => {
+  const room = '[disk]\nmin_free = 2M\nmin_free_inodes = off\n'
+  const M = 2 ** 20
+  const session = async ({ haraka }: Scene, from = '127.0.2.1') => {
+    const client = await SmtpClient.connect({ port: haraka.port, from })
+    await client.ehlo()
+    return client
+  }
+  const mail = (client: SmtpClient, size?: number) =>
+    client.command(`MAIL FROM:<a@b.test>${size === undefined ? '' : ` SIZE=${size}`}`)
+  const isTaken = async (client: SmtpClient, size?: number) => {
+    const { code, status, text } = await mail(client, size)
+    if (code !== 250)
+      assert.match(
+        `${code} ${status} ${text}`,
+        /^452 4\.3\.1 4\.3\.1 Not enough disk space, try again later \(id /,
+      )
+    return code === 250
+  }
+
+  test('as announced, until it is given up, and over all workers', async (t) => {
+    const scene = await begin(t, 'size=12m', room, { nodes: 2 })
+    if (!scene) return
+    const clients = await Promise.all([1, 2, 3, 4, 5, 6].map((n) => session(scene, `127.0.2.${n}`)))
+    assert.equal(await isTaken(clients[0]!, 11 * M), false)
+    assert.equal(await isTaken(clients[0]!, 6 * M), true)
+    // Whichever worker they came to.
+    const others = clients.slice(1)
+    for (const client of others)
+      await until(async () => {
+        const taken = await isTaken(client, 5 * M)
+        if (taken) await client.command('RSET')
+        return !taken
+      })
+    for (const client of others) {
+      assert.equal(await isTaken(client, 2 * M), true)
+      await client.command('RSET')
+    }
+    clients[0]!.destroy()
+    for (const client of others) await until(() => isTaken(client, 1.5 * M))
+    assert.doesNotMatch(scene.haraka.output(), /overload: disk/)
+  })
+
+  test('as it comes, without SIZE', async (t) => {
+    const scene = await begin(t, 'size=12m', room)
+    if (!scene) return
+    const [silent, other] = [await session(scene), await session(scene)]
+    assert.equal(await isTaken(silent), true)
+    assert.equal((await silent.command('RCPT TO:<anna@ours.test>')).code, 250)
+    assert.equal((await silent.command('DATA')).code, 354)
+    const data = message(1, 6 * M)
+    silent.raw(data)
+    await until(async () => {
+      const taken = await isTaken(other, 5 * M)
+      if (taken) await other.command('RSET')
+      return !taken
+    })
+    silent.raw('.\r\n')
+    assert.equal((await silent.reply()).code, 250)
+    assert.equal(await isTaken(other, 5 * M), false)
+    scene.release()
+    await until(() => readdirSync(scene.disk.path).length === 0, 60_000, 'an empty queue')
+    await until(() => isTaken(other, 5 * M))
+    assert.deepEqual(
+      scene.sink.messages.map((each) => bodyOf(each.data)),
+      [bodyOf(data)],
+    )
+  })
+
+  test('in the spool folder, too, where a message without SIZE ends before the disk is full', async (t) => {
+    const spool = mountSmallDisk(t, 'size=12m')
+    if (!spool) return
+    const scene = await begin(t, 'size=64m', room.replace('2M', '8M'), {
+      files: { 'connection.ini': await spooling(spool.path) },
+    })
+    if (!scene) return
+    const [silent, other] = [await session(scene), await session(scene)]
+    assert.equal(await isTaken(other, 5 * M), false)
+    assert.equal(await isTaken(other, 3 * M), true)
+    assert.equal(await isTaken(silent), true)
+    await silent.command('RCPT TO:<anna@ours.test>')
+    await silent.command('DATA')
+    silent.raw(message(1, 9 * M))
+    const { code, text } = await silent.reply()
+    assert.equal(code, 421)
+    assert.match(text, /^4\.3\.1 Not enough disk space, try again later \(id /)
+    await scene.haraka.waitForLog(
+      /outcome=message\.overload .*detail="disk [\d.]+M free for spool files \(min 8M\)"/,
+    )
+    await until(() => readdirSync(spool.path).length === 0)
+    assert.doesNotMatch(scene.haraka.output(), /ENOSPC/)
+    assert.deepEqual(scene.haraka.failures(), [])
+  })
+})
+
+test('mail of the server itself is queued while all others are refused', async (t) => {
+  const own = `
+exports.register = function () { this.register_hook('noop', 'write') }
+exports.write = function (next) {
+  const outbound = this.haraka_require('outbound')
+  outbound.send_email('<>', '<a@ours.test>', 'Subject: a DSN\\r\\n\\r\\nno\\r\\n', (code) => next(code))
+}
+`
+  const scene = await begin(t, 'size=8m', '[disk]\nmin_free = 20M\n', {
+    plugins: ['relay-guard/acl', 'relay-guard/domains', 'relay-guard/overload', 'own'],
+    localPlugins: { own },
+  })
+  if (!scene) return
+  const client = await SmtpClient.connect({ port: scene.haraka.port, from: '127.30.0.1' })
+  await client.ehlo()
+  await scene.haraka.waitForLog(/overload: disk 8\.0M free \(min 20M\): mail is refused with 452/)
+  assert.equal((await client.command('MAIL FROM:<a@b.test>')).code, 452)
+  assert.equal((await client.command('NOOP')).code, 250)
+  assert.equal(readdirSync(scene.disk.path).length, 1)
+  await client.quit()
+})
