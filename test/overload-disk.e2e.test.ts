@@ -334,7 +334,7 @@ describe('what clients are sending counts', { concurrency: true }, () => {
     assert.equal((await silent.reply()).code, 250)
     assert.equal(await isTaken(other, 5 * M), false)
     scene.release()
-    await until(() => readdirSync(scene.disk.path).length === 0, 60_000, 'an empty queue')
+    await until(() => readdirSync(scene.disk.path).length === 0, 'an empty queue')
     await until(() => isTaken(other, 5 * M))
     assert.deepEqual(
       scene.sink.messages.map((each) => bodyOf(each.data)),
