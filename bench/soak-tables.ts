@@ -25,8 +25,8 @@ export interface SoakResult {
 /** Memory is flat when no slice after the warm-up is this part above the first one. */
 const TOLERANCE = 0.1
 const SLICES = 5
-/** The first five minutes of thirty. */
-const WARM_UP = 1 / 6
+/** Seconds until what is kept of clients and V8's heap have their size; of a trial half of it. */
+const WARM_UP = 300
 /** Files that may be open at the end above those at the start: connections kept for the next message. */
 const KEPT_FILES = 20
 
@@ -65,7 +65,7 @@ function memoryTable(
   let isTight = true
   const rows = watched.map((each) => {
     const { samples, name } = each
-    const slices = medians(each, { from: seconds * WARM_UP, until: seconds, slices: SLICES })
+    const slices = medians(each, { from: Math.min(WARM_UP, seconds / 2), until: seconds, slices: SLICES })
     const growth = Math.max(...slices) / (slices[0] ?? Number.NaN) - 1
     const memory = samples.map((sample) => sample.memory)
     const files = samples.map((sample) => sample.files)
