@@ -1,4 +1,4 @@
-// Counters of many subjects in Redis: those that one real session has left, copied to other names.
+// Much in Redis: counters of many subjects, those that one real session has left, copied to other names; and domains.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { encodeSubject, makeKeys } from '../core/redis/keys'
@@ -71,5 +71,22 @@ async function copyAll(client: Redis, templates: Template[], { network, addresse
   for (let number = 1; number < addresses; number += AT_ONCE) {
     const range = [number, Math.min(addresses, number + AT_ONCE)]
     await client.eval(SCRIPT, keys.length, ...keys, ...range, ...names)
+  }
+}
+
+/** Fills a Redis with the domains d0.local.test and so on, whose next hop is the sink. */
+export async function fillDomains(redisPort: number, sinkPort: number, count: number): Promise<void> {
+  const { domain } = makeKeys('relay-guard:')
+  const fields = { next_hop: `smtp://127.0.0.1:${sinkPort}`, tls: 'none', verify: 'none' }
+  const client = new Redis(redisPort, '127.0.0.1')
+  try {
+    for (let first = 0; first < count; first += AT_ONCE) {
+      const pipeline = client.pipeline()
+      for (let at = first; at < Math.min(first + AT_ONCE, count); at++)
+        pipeline.hset(domain(`d${at}.local.test`), fields)
+      await pipeline.exec()
+    }
+  } finally {
+    client.disconnect()
   }
 }

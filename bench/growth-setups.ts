@@ -1,5 +1,5 @@
 // The set-ups of "growth": more workers, more subjects that have counters, more domains.
-import { fillCounters } from './fill'
+import { fillCounters, fillDomains } from './fill'
 import type { Clients } from './load'
 import {
   defaultLimits,
@@ -58,9 +58,26 @@ function domains(count: number): Setup {
   }
 }
 
+function domainsInRedis(count: number): Setup {
+  return {
+    name: `${count.toLocaleString('en')} domains in Redis`,
+    about: `acl, auth, domains (delivery = forward, verify = none) with \`redis = true\`, ${count.toLocaleString('en')} hashes, and mail for each`,
+    plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains'],
+    files: ({ redisPort }) => ({
+      ...ourRelay,
+      'relay-guard/domains.ini': '[main]\nredis = true\n',
+      'relay-guard/redis.ini': `[redis]\nport = ${redisPort}\n`,
+    }),
+    redis: true,
+    clients: { network: '127.22', addresses: 2000, domains: count },
+    prepare: (_port, redisPort, sinkPort) => fillDomains(redisPort, sinkPort, count),
+  }
+}
+
 /** Each group is one interleaved comparison of the same set-up, smaller and larger. */
 export const growthGroups: Group[] = [
   { title: 'Workers', setups: [1, 2, 4].flatMap(workers) },
   { title: 'Subjects in Redis', setups: [10, 10_000, 1_000_000].map(subjects) },
   { title: 'Domains in domains.ini', setups: [10, 10_000].map(domains) },
+  { title: 'Domains in Redis', setups: [10, 10_000, 1_000_000].map(domainsInRedis) },
 ]

@@ -36,7 +36,7 @@ export class Server {
         ...files({ sinkPort, redisPort: redis?.port ?? 0 }),
       },
     })
-    await setup.prepare?.(haraka.port, redis?.port ?? 0)
+    await setup.prepare?.(haraka.port, redis?.port ?? 0, sinkPort)
     return new Server(setup, haraka, redis)
   }
 

@@ -25,8 +25,8 @@ export interface Setup {
   nodes?: number
   /** Who connects, where the comparison does not say. */
   clients?: Clients
-  /** What is done after the start and before anything is measured, with the ports of Haraka and its Redis. */
-  prepare?: (port: number, redisPort: number) => Promise<void>
+  /** What is done after the start and before anything is measured, with the ports of Haraka, its Redis and the sink. */
+  prepare?: (port: number, redisPort: number, sinkPort: number) => Promise<void>
 }
 
 /** Set-ups of one comparison; the first is what the others are compared with. */
