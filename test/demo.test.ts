@@ -41,7 +41,7 @@ function run(program: string) {
 /** What a shell says to a line that was pasted into it. */
 const shell = (line: string): Promise<string> =>
   new Promise((resolve) => {
-    execFile('bash', ['-c', line], { timeout: 30_000 }, (_error, stdout, stderr) => resolve(stdout + stderr))
+    execFile('bash', ['-c', line], { timeout: 120_000 }, (_error, stdout, stderr) => resolve(stdout + stderr))
   })
 
 const isOpen = (port: number): Promise<boolean> =>

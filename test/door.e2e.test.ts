@@ -50,6 +50,7 @@ describe('at the door', () => {
     for (const each of all.slice(2)) {
       assert.match(each, new RegExp(`^421 4\\.7\\.0 Too many connections from 127\\.0\\.1\\.1 .*id ${id}`))
     }
+    await haraka.waitForLog(new RegExp(`id=${id}`))
     assert.equal(connects('127.0.1.1'), 3)
     assert.ok((haraka.output().match(new RegExp(`id=${id}`, 'g'))?.length ?? 0) < 10)
   })
@@ -58,6 +59,7 @@ describe('at the door', () => {
 
   it('a rejected client is turned away, too', async () => {
     for (const each of await greetings('127.0.8.8', 10)) assert.match(each, /^554 5\.7\.1 .*bad neighbour/)
+    await haraka.waitForLog(/ connect ip=127\.0\.8\.8 /)
     assert.equal(connects('127.0.8.8'), 1)
   })
 

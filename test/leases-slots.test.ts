@@ -9,6 +9,7 @@ import { Workers } from './support/leased'
 import { lease } from './support/limiter-contract'
 import { until } from './support/patience'
 import { pick, randomFrom, seed } from './support/random'
+import { waitForRecalls } from './support/recalls'
 import { RedisServer } from './support/redis'
 
 const LIMIT = 10
@@ -20,6 +21,7 @@ before(async () => {
   server = await RedisServer.start()
   redis = server.client()
   await redis.ping()
+  waitForRecalls(redis)
 })
 after(async () => {
   await workers.close()

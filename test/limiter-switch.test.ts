@@ -163,7 +163,7 @@ test('what was spent in advance in the Redis that was left is not given back in 
   try {
     await untilRedis(watched)
     await until(isListening)
-    const asked = charge('500/1h', { advance: 64 })
+    const asked = charge('500/7d', { advance: 64 })
     // Something is taken along for who comes again.
     for (let i = 0; i < 2; i++) await limiter.check([asked])
     const spent = await limiter.check([asked])
@@ -173,7 +173,7 @@ test('what was spent in advance in the Redis that was left is not given back in 
     await limiter.charge([{ ...asked, cost: 3 }])
     await limiter.refund(spent)
     await limiter.close()
-    assert.equal(await other.run('HGET', 'relay-guard:rate:{ip:203.0.113.9}:messages', '1h.used'), '3')
+    assert.equal(await other.run('HGET', 'relay-guard:rate:{ip:203.0.113.9}:messages', '7d.used'), '3')
   } finally {
     await limiter.close()
   }

@@ -129,10 +129,12 @@ describe('an address over its limit', () => {
       await hammer(haraka.port, from, 400, 400)
       return cpuOf(haraka.pid) - before
     }
+    /** What else the machine does costs time, too: the least of some tries is what it takes. */
+    const least = async () => Math.min(await cost(), await cost(), await cost())
     await cost()
-    const early = await cost()
+    const early = await least()
     await hammer(haraka.port, from, 3500, 500)
-    const late = await cost()
+    const late = await least()
     assert.ok(late < 3 * Math.max(early, 50), `${early} ms of CPU early, ${late} ms late`)
   })
 

@@ -590,7 +590,7 @@ describe('at the start', () => {
   }
 
   const script = join(__dirname, 'support', 'settings-start.js')
-  const start = (how: string) => run(process.execPath, [script, how], { timeout: 30_000 })
+  const start = (how: string) => run(process.execPath, [script, how], { timeout: 120_000 })
 
   it('Haraka does not start with an error, and the errors of all files are printed, one a line', async () => {
     const { stdout } = await start('two broken files')

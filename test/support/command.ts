@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { harakaScript } from './install'
+import { PATIENCE } from './patience'
 
 /** dist/, which is the package. */
 const built = join(__dirname, '..', '..')
@@ -20,7 +21,7 @@ export interface Ended {
 export function relayGuard(args: string[], input = '', cwd = tmpdir()): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [command, ...args], { cwd })
-    const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+    const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE)
     let out = ''
     let err = ''
     child.stdout.on('data', (data) => {
@@ -43,7 +44,7 @@ export function relayGuard(args: string[], input = '', cwd = tmpdir()): Promise<
 export function inShell(line: string, cwd: string): Promise<Ended> {
   const script = `relay-guard() { '${process.execPath}' '${command}' "$@"; }\n${line}`
   return new Promise((resolve) => {
-    execFile('bash', ['-c', script], { cwd, timeout: 60_000 }, (error, out, err) =>
+    execFile('bash', ['-c', script], { cwd, timeout: PATIENCE }, (error, out, err) =>
       resolve({ status: error ? Number(error.code) : 0, out, err }),
     )
   })

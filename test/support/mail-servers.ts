@@ -71,7 +71,7 @@ function server(folder: string, port: number, log: string, run: () => ChildProce
   })
   const stop = async () => {
     kill('SIGTERM')
-    const forced = setTimeout(() => kill('SIGKILL'), 3_000)
+    const forced = setTimeout(() => kill('SIGKILL'), 30_000)
     await ended
     clearTimeout(forced)
     kill('SIGKILL')
@@ -86,7 +86,7 @@ function server(folder: string, port: number, log: string, run: () => ChildProce
       const started = run()
       child = started
       ended = new Promise((resolve) => started.once('close', resolve))
-      for (let left = 500; !(await greets(port)); left--) {
+      for (let left = 4500; !(await greets(port)); left--) {
         if (!left || started.exitCode !== null)
           throw new Error(`${started.spawnfile} does not start:\n${read()}`)
         await sleep(20)

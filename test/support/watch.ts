@@ -1,7 +1,7 @@
 // What Redis is asked, and what a process costs.
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { until } from './patience'
 import type { RedisServer } from './redis'
 
 export interface Watch {
@@ -15,16 +15,20 @@ export async function watchRedis(redis: RedisServer): Promise<Watch> {
   const client = redis.client()
   const monitor = await client.monitor()
   let seen: string[] = []
+  let asked = 0
+  let answered = 0
   monitor.on('monitor', (_time: string, args: string[], source: string) => {
     if (source === 'lua') return
+    if (args[0] === 'echo') answered = Number(args[1])
     const key = args.find((arg) => /(rate|block|concurrent):/.test(arg))
     if (key) seen.push(`${args[0]} ${key}`)
   })
   return {
     async take() {
-      // What was sent before has been seen when the answer to this has come.
-      await redis.run('PING')
-      await sleep(30)
+      // What was sent before is seen before this.
+      asked++
+      await redis.run('echo', asked)
+      await until(() => answered === asked)
       const taken = seen
       seen = []
       return taken
