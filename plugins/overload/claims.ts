@@ -60,7 +60,8 @@ export class Claims {
   end(transaction: Transaction, now: number): void {
     const claim = this.#open.get(transaction)
     this.#open.delete(transaction)
-    if (claim && claim.files > 0) this.#written.push({ at: now, sums: this.#sumsOf(transaction, claim) })
+    if (claim && claim.files > 0)
+      this.#written.push({ at: now, sums: this.#add({ ...NOTHING }, transaction, claim) })
   }
 
   /** A sample that was asked for at `at` is there: what was written before is no longer free in it. */
@@ -78,21 +79,28 @@ export class Claims {
 
   /** Of all messages, and of one alone. */
   get all(): Sums {
-    let sums = NOTHING
-    for (const [transaction, claim] of this.#open) sums = plus(sums, this.#sumsOf(transaction, claim))
-    for (const one of this.#written) sums = plus(sums, one.sums)
-    return sums
+    // In place: this is asked at each MAIL, of as many messages as are coming in.
+    const all = { ...NOTHING }
+    for (const [transaction, claim] of this.#open) this.#add(all, transaction, claim)
+    for (const { sums } of this.#written) {
+      all.queue += sums.queue
+      all.spool += sums.spool
+      all.files += sums.files
+    }
+    return all
   }
 
   of(transaction: Transaction): Sums {
     const claim = this.#open.get(transaction)
-    return claim ? this.#sumsOf(transaction, claim) : NOTHING
+    return claim ? this.#add({ ...NOTHING }, transaction, claim) : NOTHING
   }
 
-  #sumsOf({ data_bytes }: Transaction, { announced, files }: Claim): Sums {
+  #add(sums: Sums, { data_bytes }: Transaction, { announced, files }: Claim): Sums {
     const size = Math.max(announced, data_bytes)
-    const spool = size > this.spoolAfter ? size - data_bytes : 0
     const copies = Math.max(files, 1)
-    return { queue: copies * (size + PER_FILE), spool, files: copies }
+    sums.queue += copies * (size + PER_FILE)
+    if (size > this.spoolAfter) sums.spool += size - data_bytes
+    sums.files += copies
+    return sums
   }
 }

@@ -2,7 +2,7 @@
 import type { Decision } from '../../core/decision'
 import { plain } from '../../core/haraka/address'
 import { clientOf, notWritten, type QueueGate } from '../../core/haraka/disk-writes'
-import { held } from '../../core/haraka/early-refusal'
+import { forgetRefused, held, rememberRefused } from '../../core/haraka/early-refusal'
 import { partyOf } from '../../core/haraka/party-of'
 import { answer, guarded, recordRefusal } from '../../core/haraka/reply'
 import type { Connection, HarakaAddress, Next, Plugin, Transaction } from '../../core/haraka/types'
@@ -46,15 +46,24 @@ export const judge_connection = guarded(function (this, next, connection: Counte
   next()
 })
 
-/** Which refusals of this second have a line in the log already: a flood of them would be one line each. */
+/** Of all who are remembered as refused for the load of this server. */
+const TAG = 'overload'
+/** ms that a refused client is refused at accept(), which costs a tenth, unless the state ends before. */
+const REMEMBERED = 2000
+
+/** When a refusal had a line in the log: in a flood of them one a second has. */
 let toldAt = Number.NEGATIVE_INFINITY
 
 function refuseConnection(plugin: Plugin, next: Next, connection: Connection, decision: Decision) {
   const now = performance.now()
   const again = now - toldAt < 1000
   if (!again) toldAt = now
-  answer(plugin, held(next), connection, again ? { ...decision, again } : decision)
+  const spoken = answer(plugin, held(next), connection, again ? { ...decision, again } : decision)
+  rememberRefused(plugin, connection, { decision, spoken, wait: REMEMBERED, tag: TAG })
 }
+
+/** A state has changed: whoever was refused for it is judged anew. */
+export const judgeAnew = (): void => forgetRefused(TAG)
 
 /** SIZE, as a message of so many bytes was announced (RFC 1870). */
 function sizeOf(parameters: Record<string, string | null> = {}): number {

@@ -6,7 +6,7 @@ import { prepare, registerHooks, shutdownPlugin } from '../../core/register'
 import { registry } from '../../core/registry'
 import { counted } from '../../core/start-line'
 import { type OverloadConfig, readOverload } from './config'
-import { breakOff, queueGate, runtime } from './hooks'
+import { breakOff, judgeAnew, queueGate, runtime } from './hooks'
 import { Monitor } from './monitor'
 
 export { disconnect, end_message, judge_connection, judge_data, judge_mail, judge_message } from './hooks'
@@ -22,7 +22,7 @@ export function register(this: Plugin): void {
   )
   registry.inForce.overload = () => counted(Object.keys(overload.value).length, 'overload mark')
   if (overload.value) {
-    runtime.monitor = new Monitor(this, overload, diskPlaces(this), breakOff)
+    runtime.monitor = new Monitor(this, overload, diskPlaces(this), { breakOff, onChange: judgeAnew })
     registry.overloads = () => runtime.monitor.overloads
     runtime.isSplit = () => isSplit(this)
     guardQueue(queueGate)

@@ -5,7 +5,7 @@ import type { Plugin, Transaction } from '../../core/haraka/types'
 import { hasWorkers } from '../../core/ini/host'
 import type { Setting } from '../../core/ini/reload'
 import { Claims, plus } from './claims'
-import type { Kind, Mark, OverloadConfig } from './config'
+import { KINDS, type Kind, type Mark, type OverloadConfig } from './config'
 import { countQueue, LoopDelay, Volume } from './measure'
 import {
   type Claim,
@@ -53,7 +53,12 @@ export class Monitor {
     private readonly plugin: Plugin,
     private readonly setting: Setting<OverloadConfig>,
     private readonly places: DiskPlaces,
-    private readonly breakOff: (transaction: Transaction, figure: string) => void,
+    private readonly calls: {
+      /** Ends a message that grows into what is to stay free. */
+      breakOff(transaction: Transaction, figure: string): void
+      /** A state has changed. */
+      onChange(): void
+    },
   ) {
     const { queue, spool, spoolAfter } = places
     this.#isMaster = cluster.isPrimary && hasWorkers(plugin)
@@ -80,6 +85,7 @@ export class Monitor {
   update(connections = this.connections): void {
     const before = this.states
     this.states = nextStates(this.setting.value, before, { ...this.#measured, connections })
+    if (KINDS.some((kind) => before[kind]?.level !== this.states[kind]?.level)) this.calls.onChange()
     for (const line of changes(before, this.states, { isMaster: this.#isMaster, isWorker: this.#isWorker }))
       this.plugin.lognotice(line)
   }
@@ -179,7 +185,10 @@ export class Monitor {
     const spool = this.#volumes.spool?.known
     if (!disk || !spool || spool.disk.free >= leastOf(disk, spool.disk) / 2) return
     for (const transaction of this.claims.growing)
-      this.breakOff(transaction, `disk ${printSize(spool.disk.free)} free for spool files (min ${disk.text})`)
+      this.calls.breakOff(
+        transaction,
+        `disk ${printSize(spool.disk.free)} free for spool files (min ${disk.text})`,
+      )
   }
 
   async #count(): Promise<void> {
