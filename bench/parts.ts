@@ -125,6 +125,13 @@ export const parts: Part[] = [
     measure: () => program('acl-lookup'),
   },
   {
+    name: 'callout',
+    title: 'Recipient verification under a dictionary attack',
+    about:
+      '100,000 addresses that do not exist are asked for once each, by 50 sessions at once with 20 RCPT in one write, of a Haraka with 4 workers and Redis, and `questions = 20/1s`. Redis commands include those of its scripts. Counted is a question when it is granted; on a machine as busy as this (ten processes for each core) it comes to the next hop up to some tenths of a second later, so that more than 20 may arrive within one. Beside it RCPT for a known recipient, ten times a second.',
+    measure: () => program('callout'),
+  },
+  {
     name: 'soak',
     title: 'The soak',
     about: `\`npm run bench soak\`, half an hour (SOAK_MINUTES). A Haraka with 4 workers and all lines, limits in Redis, is used by a fixed mix of sessions while Redis and four next hops (for \`delivery = forward\`, for \`queue\`, LMTP, and the outside: smarthost and receiver of DSNs) fail at random, from a fixed seed: dead, paused as a stopped process, full (421), deferring, refusing for good, hanging up between commands, hanging up after the final dot without an answer. Each message has a number, which the next hops look for in messages and DSNs. Haraka gives a queued message up after 8 retries within two and a half minutes here, so that DSNs for that come about. At the end everything is well again, and the queue drains.`,

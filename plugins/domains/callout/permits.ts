@@ -1,10 +1,13 @@
 // At most `questions` to one next hop, counted over all workers, and over all servers that share a Redis.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Charge, Limiter } from '../../../core/limiter'
+import { Lru } from '../../../core/limiter/lru'
 import type { Rate } from '../../../core/limiter/rate'
 
 /** Who finds no permit tries again after these pauses, ms, where other workers may give some back. */
 const PAUSES = [30, 60]
+/** For so long after a permit was spent nobody waits for another one, ms: recipients are being guessed. */
+const GUESSING = 1_000
 /** Who wait for one next hop in this process; more are told to come again. */
 const MOST_WAITING = 1_000
 
@@ -27,6 +30,8 @@ interface Line {
 /** Gives out permits. */
 export class Permits {
   #lines = new Map<string, Line>()
+  /** When a permit was spent last. */
+  #spent = new Lru<number>(1_000, (at, now) => now - at > GUESSING)
 
   /** `limiter` returns undefined where nothing is counted. */
   constructor(private readonly limiter: () => Pick<Limiter, 'check' | 'refund'> | undefined) {}
@@ -53,7 +58,11 @@ export class Permits {
     this.#lines.set(nextHop, line)
     line.underWay++
     return {
-      spend: () => this.#end(nextHop, line, false),
+      spend: () => {
+        const now = performance.now()
+        this.#spent.set(nextHop, now, now)
+        this.#end(nextHop, line, false)
+      },
       giveBack: () => {
         const refunded = result && limiter?.refund(result)
         void Promise.resolve(refunded).then(() => this.#end(nextHop, line, true))
@@ -62,12 +71,13 @@ export class Permits {
   }
 
   /**
-   * The same, and where there is none, one that comes back within `ms`: most mail is for recipients that are known. While
-   * none can come back, as in a dictionary attack, nobody waits.
+   * The same, and where there is none, one that comes back within `ms`: most mail is for recipients that are known. Where
+   * none can come back, or recipients are being guessed, nobody waits.
    */
   async takeOrWait(nextHop: string, limit: Rate, ms: number): Promise<Permit | undefined> {
     const end = performance.now() + ms
     for (let tries = 0; performance.now() < end; ) {
+      if (this.#spent.get(nextHop, performance.now()) !== undefined) return this.take(nextHop, limit)
       const before = this.#lines.get(nextHop)?.returned
       const permit = await this.#take(nextHop, limit, true)
       if (permit) return permit
