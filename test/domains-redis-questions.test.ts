@@ -172,6 +172,36 @@ describe('questions to Redis', () => {
   })
 })
 
+describe('questions to a Redis that is not there at the start', () => {
+  it('wait for it once, then for nothing until it has come', async () => {
+    const server = await RedisServer.start()
+    await server.kill()
+    const client = openRedis(server.settings)
+    const { known, config, time, log, now } = world()
+    const redis = { client, keys: makeKeys('relay-guard:'), timeout: 50 }
+    const look = new DomainLookUp({ known, redis: () => redis, log: (line) => void log.push(line), now })
+    const names = config.domains.namesInRedis('a.example')
+    try {
+      await look.lookUp(names)
+      assert.equal(nameOf(config, 'a.example'), 'cannot tell')
+      time.now += 60_000
+      assert.equal(look.lookUp(names), undefined, 'nobody waits for a Redis that is known to be away')
+      assert.equal(log.length, 1)
+      await server.up()
+      await whenReady(client, 20_000)
+      await until(async () => {
+        time.now += 2000
+        await look.lookUp(names)
+        return nameOf(config, 'a.example') === 'not ours'
+      })
+      assert.equal(log.at(-1), 'domains in Redis: back')
+    } finally {
+      await closeRedis(client)
+      await server.stop()
+    }
+  })
+})
+
 describe('questions to a Redis Cluster', () => {
   it('find names on every node', async () => {
     const { nodes, settings } = await startCluster()

@@ -10,6 +10,19 @@ import { SmtpClient } from './support/smtp-client'
 const STRANGER = '127.41.0.1'
 const RELAY = '127.30.0.1'
 const FOREIGN = '<a@sender.test>'
+/** As haraka-plugin-aliases does: `for+USER+HOST@…` stands for USER@HOST. */
+const putInPlace = `
+exports.register = function () {
+  this.register_hook('rcpt', 'put', 0)
+}
+exports.put = function (next, { transaction }) {
+  const asked = transaction.rcpt_to.at(-1)
+  const [, user, host] = /^for[+]([^+]+)[+](.+)$/.exec(asked.user) ?? []
+  if (user) transaction.rcpt_to.splice(-1, 1, new asked.constructor('<' + user + '@' + host + '>'))
+  next()
+}
+`
+
 /** A change is in force after some seconds; the machine may be busy. */
 
 let haraka: Haraka
@@ -72,10 +85,11 @@ before(async () => {
   })
   await fill()
   haraka = await startHaraka({
-    plugins: ['relay-guard/acl', 'relay-guard/domains'],
+    plugins: ['put_in_place', 'relay-guard/acl', 'relay-guard/domains'],
+    localPlugins: { put_in_place: putInPlace },
     files: {
       'relay-guard/acl.ini': '[relay]\n127.30.0.0/16\n',
-      'relay-guard/domains.ini': `[main]\nredis = true\nanti_spoof_from = off\npostmaster = anna@ours.test\nsmarthost = ${internet.address()}\n[file.test]\nnext_hop = ${hop.address()}\ntls = none\n`,
+      'relay-guard/domains.ini': `[main]\nredis = true\nanti_spoof_from = reject\npostmaster = anna@ours.test\nsmarthost = ${internet.address()}\n[file.test]\nnext_hop = ${hop.address()}\ntls = none\n`,
       // No answer is late only because this machine is busy.
       'relay-guard/redis.ini': `[redis]\nport = ${redis.port}\ntimeout = 2s\n`,
       'outbound.ini': 'temp_fail_intervals=5s*20\n',
@@ -123,6 +137,28 @@ describe('domains in Redis', () => {
       assert.equal(await ask(client, '<a@ours.test>', from), 'MAIL 550 5.7.1', from)
     const relay = await connect(RELAY)
     assert.equal(await ask(relay, '<a@foreign.test>', '<boss@ours.test>'), '250 2.1.5')
+  })
+
+  it('are not forged in From: either, in whichever domain it is', async () => {
+    for (const name of ['author.test', 'second-author.test']) await set(name, by(hop))
+    const client = await connect()
+    const send = async (from: string) => {
+      await client.command('RSET')
+      const data = `From: ${from}\r\nSubject: x\r\n\r\nx\r\n`
+      const { dot } = await client.deliver({ from: 'a@sender.test', to: ['a@ours.test'], data })
+      return `${dot?.code} ${dot?.status}`
+    }
+    assert.equal(await send('a@sender.test, b@no-author.test'), '250 2.0.0')
+    assert.equal(await send('boss@author.test'), '550 5.7.1')
+    assert.equal(await send('a@sender.test, boss@second-author.test'), '550 5.7.1')
+  })
+
+  it('are what an alias of another plugin may stand for', async () => {
+    await set('target.test', by(hop))
+    const client = await connect()
+    assert.equal(await ask(client, '<for+anna+target.test@file.test>'), '250 2.1.5')
+    assert.equal(hop.rcpts.at(-1)?.replace(/[<>]/g, ''), 'anna@target.test')
+    assert.equal(await ask(client, '<for+anna+no-target.test@file.test>'), '550 5.7.1')
   })
 
   it('with delivery = plugin have no next hop: 451 where no plugin takes the mail', async () => {
