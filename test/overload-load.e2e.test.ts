@@ -241,3 +241,22 @@ test('workers have each their own connections and states, and tell so', async (t
   await haraka.waitForLog(/overload: worker \d+: connections 6 \(max 5\): strangers are refused with 421/)
   assert.deepEqual(haraka.failures(), [])
 })
+
+test('a disk that is short is told once for all workers, and each of them refuses', async (t: TestContext) => {
+  const haraka = await start({ min_free: '8000000G' }, { nodes: 2 })
+  t.after(() => haraka.stop())
+  t.after(closeAll)
+  await haraka.waitForLog(/overload: disk [\d.]+[GM] free \(min 8000000G\): mail is refused with 452/)
+  for (let n = 1; n <= 6; n++) {
+    const from = n % 2 ? `127.0.9.${n}` : relay
+    await until(async () => {
+      const client = await SmtpClient.connect({ port: haraka.port, from })
+      await client.ehlo()
+      const reply = await client.command(MAIL)
+      client.destroy()
+      return said(reply) === '452 4.3.1'
+    })
+  }
+  assert.equal(haraka.output().match(/overload: disk/g)?.length, 1)
+  assert.deepEqual(haraka.failures(), [])
+})

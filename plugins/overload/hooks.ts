@@ -48,7 +48,7 @@ export const judge_connection = guarded(function (this, next, connection: Counte
 
 /** Of all who are remembered as refused for the load of this server. */
 const TAG = 'overload'
-/** ms that a refused client is refused at accept(), which costs a tenth, unless the state ends before. */
+/** ms that a refused client is refused at accept(), which costs a quarter, unless the state ends before. */
 const REMEMBERED = 2000
 
 /** When a refusal had a line in the log: in a flood of them one a second has. */
