@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { readArguments } from '../cli/arguments'
+import { write } from '../cli/domain/section'
 import { VERBS } from '../cli/verbs'
 import { HarakaDir, relayGuard } from './support/command'
 import { freePort } from './support/ports'
@@ -209,6 +210,23 @@ describe('relay-guard domain', () => {
     await redis.run('HSET', 'relay-guard:domain:d.example', 'next_hop', `smtp://127.0.0.1:${hop2}`)
     assert.equal((await check()).good, false, 'the next hop is dead')
     await hop.close()
+  })
+
+  it('writes nothing over what somebody else has written meanwhile, and all of its own or none', async () => {
+    const client = redis.client()
+    const key = 'relay-guard:domain:both.example'
+    await client.watch(key)
+    await redis.run('HSET', key, 'next_hop', 'smtp://10.0.0.9')
+    await assert.rejects(
+      write(client, key, {}, { next_hop: 'smtp://10.0.0.5' }),
+      /nothing was written, try again/,
+    )
+    assert.deepEqual(await stored('both.example'), ['next_hop', 'smtp://10.0.0.9'])
+    await client.watch(key)
+    await write(client, key, { next_hop: 'smtp://10.0.0.9' }, { delivery: 'plugin' })
+    assert.deepEqual(await stored('both.example'), ['delivery', 'plugin'])
+    client.disconnect()
+    assert.equal((await run('remove', 'both.example')).status, 0)
   })
 
   it('could not run without Redis', async () => {
