@@ -12,6 +12,8 @@ const SECRET = 'Marker-Secret-17'
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 const plain = (user: string, password: string) => base64(`\0${user}\0${password}`)
 const submission = 587
+/** Of this process, so that another run of the suite has its own. */
+const submissionHost = `127.77.${(process.pid >> 8) % 256}.${(process.pid % 254) + 1}`
 const taker = `exports.hook_queue = (next) => next(OK)
 exports.hook_queue_outbound = exports.hook_queue
 `
@@ -35,7 +37,7 @@ before(async () => {
   haraka = await startHaraka({
     plugins: ['relay-guard/acl', 'relay-guard/auth', 'relay-guard/domains', 'taker'],
     localPlugins: { taker },
-    listen: `127.0.0.1:${await freePort()}${hasSubmission ? `,127.77.0.1:${submission}` : ''}`,
+    listen: `127.0.0.1:${await freePort()}${hasSubmission ? `,${submissionHost}:${submission}` : ''}`,
     files: {
       'relay-guard/acl.ini': '[never]\n127.20.0.0/16\n',
       'relay-guard/auth.ini': authIni(['alice', 'bob', 'carl', 'dora']),
@@ -133,10 +135,10 @@ test('No password, right or wrong, is in the log at Haraka’s own level', async
 describe('a client in [never] that has logged in', () => {
   const skip = hasSubmission ? false : 'only root may listen on port 587'
   test('on the submission port hands in mail to our domains, and relays nothing', { skip }, async () => {
-    const stranger = await session('127.20.0.1', submission, '127.77.0.1')
+    const stranger = await session('127.20.0.1', submission, submissionHost)
     assert.deepEqual((await stranger.command('MAIL FROM:<alice@ours.test>')).code, 550)
     stranger.destroy()
-    const client = await session('127.20.0.1', submission, '127.77.0.1')
+    const client = await session('127.20.0.1', submission, submissionHost)
     assert.equal((await client.authPlain('alice', SECRET)).code, 235)
     for (const round of [1, 2]) {
       const from = await client.command('MAIL FROM:<alice@ours.test>')

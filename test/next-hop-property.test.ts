@@ -30,12 +30,12 @@ async function run(t: { after(done: () => unknown): void }, seed: number, lmtp: 
     idle: 30,
     idleTime: 50,
     limitMemory: 50,
-    budget: 1_500,
+    budget: 8_000,
   })
   t.after(() => Promise.all([client.closeAll(), ...hops.map((hop) => hop.close())]))
   const route = routeTo(
     hops.map(({ address }) => address),
-    { connections: 8, timeout: 150, timeoutFinal: 300 },
+    { connections: 8, timeout: 700, timeoutFinal: 1_000 },
   )
   const told = new Map<string, Told>()
   const ownWords = (id: string, { answered, text }: Reply) => {

@@ -78,7 +78,7 @@ test('a kept connection that is dead is replaced without harm to the host', asyn
 test('a kept connection that hangs leaves time for a new one', async (t) => {
   const respond: SinkOptions['respond'] = (stage, _, { number }) =>
     stage === 'mail' && number === 1 && sink.messages.length ? 'hang' : undefined
-  const { sink, deliver } = await setUp(t, { budget: 1_000 }, { respond })
+  const { sink, deliver } = await setUp(t, { budget: 4_000 }, { respond })
   await deliver()
   assert.equal((await deliver())?.code, 250)
   assert.equal(sink.connections, 2)
@@ -115,7 +115,7 @@ test('a slow client gives its connection back, and gets another when it goes on'
 })
 
 test('who finds no place waits for one, and goes without an answer in the end', async (t) => {
-  const { sink, open } = await setUp(t, { budget: 150, grace: 60_000 }, {}, { connections: 2 })
+  const { sink, open } = await setUp(t, { budget: 2_000, grace: 60_000 }, {}, { connections: 2 })
   const [first, second, third, fourth] = [open(), open(), open(), open()]
   await first.rcpt('b@b.example')
   await second.rcpt('b@b.example')

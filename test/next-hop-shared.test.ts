@@ -206,7 +206,7 @@ test('a hundred clients that idle with a recipient keep nobody out, and lose not
   for (let round = 0; round < 3; round++) {
     // Each sends one recipient more, as those do who want to stay; a decent client comes between.
     await Promise.all(idlers.slice(0, 30).map((idler) => idler.rcpt(`c${round}@b.example`)))
-    const decent = open(sender, 2_000)
+    const decent = open(sender, 20_000)
     assert.equal((await decent.rcpt('b@b.example')).code, 250)
     assert.equal((await decent.send(text('decent\r\n')))[0]?.reply.code, 250)
   }
@@ -295,7 +295,7 @@ test('where others hold all connections that a host takes, it is asked again unt
 test('a host that takes no connection in all the time is reported full, not dead', async (t) => {
   const respond = () => '421 4.7.0 Error: too many connections from 127.0.0.1'
   const { sink, open } = await setUp(t, { options: { respond } })
-  const reply = await open(sender, 300).rcpt('b@b.example')
+  const reply = await open(sender, 2_000).rcpt('b@b.example')
   assert.deepEqual([reply.answered, reply.code, reply.status], [false, 451, '4.4.5'])
   assert.equal(reply.congested, 'no more taken')
   assert.match(reply.text, /too many connections from/)

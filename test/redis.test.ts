@@ -7,7 +7,7 @@ import { readRedis } from '../core/redis/config'
 import { closeRedis, openRedis, whenReady } from '../core/redis/connection'
 import { readBase } from '../core/redis/endpoint'
 import { loadScript } from '../core/redis/script'
-import { until } from './support/patience'
+import { PATIENCE, until } from './support/patience'
 import { readText } from './support/reading'
 import { noRedis, RedisServer } from './support/redis'
 
@@ -61,7 +61,7 @@ test('a url says all of it', () => {
 test('the plugins of a process share one connection, which the last of them closes', async () => {
   const [first, second] = [openRedis(server.settings), openRedis({ ...server.settings, prefix: 'other:' })]
   assert.equal(first, second)
-  await whenReady(first, 5000)
+  await whenReady(first, PATIENCE)
   const clients = `${await server.run('CLIENT', 'LIST')}`
   assert.equal(clients.split(`name=relay-guard-${process.pid} `).length - 1, 1)
   await closeRedis(first)
@@ -74,7 +74,7 @@ test('the database and the Unix socket of redis.ini are used', async () => {
   const path = join(server.folder, 'socket')
   const other = await RedisServer.start('--unixsocket', path)
   const client = openRedis({ ...noRedis, base: { host: '127.0.0.1', port: 1, path, database: 3 } })
-  await whenReady(client, 5000)
+  await whenReady(client, PATIENCE)
   await client.set('key', 'value', 'EX', 60)
   assert.match(`${await other.run('INFO', 'keyspace')}`, /db3:keys=1/)
   await closeRedis(client)
@@ -83,7 +83,7 @@ test('the database and the Unix socket of redis.ini are used', async () => {
 
 test('a connection that does not come says why, closes at once, and no command waits for it', async () => {
   const client = openRedis({ ...noRedis, base: { host: '127.0.0.1', port: 1 } })
-  await assert.rejects(whenReady(client, 300), /ECONNREFUSED/)
+  await assert.rejects(whenReady(client, 3_000), /ECONNREFUSED/)
   await assert.rejects(client.ping(), /enableOfflineQueue/)
   let tries = 0
   client.on('connecting', () => tries++)
@@ -121,7 +121,7 @@ test('an IPv6 server is reached, by address and by url', async () => {
       })
       assert.deepEqual(errors, [])
       const client = openRedis(value)
-      await whenReady(client, 5000)
+      await whenReady(client, PATIENCE)
       assert.equal(await client.ping(), 'PONG')
       await closeRedis(client)
     }

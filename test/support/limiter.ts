@@ -7,7 +7,10 @@ import { until } from './patience'
 
 export interface Watched {
   limiter: Limiter
-  /** What it logged, but for `redis: up (WHERE)`, which comes first where Redis is there at the start. */
+  /**
+   * What it logged, but for how it got its first connection: `redis: up (WHERE)`, or `down (not connected)` and `back` where
+   * that takes longer than a second, as on a busy machine.
+   */
   lines: string[]
 }
 
@@ -17,8 +20,13 @@ export interface Watched {
  */
 export function makeLimiter(settings: RedisSettings, node = 'host/1', clock?: () => number): Watched {
   const lines: string[] = []
+  let wasUp = false
+  let isLate = false
   const log = (line: string) => {
-    if (!line.startsWith('redis: up (')) lines.push(line)
+    const isUp = line.startsWith('redis: up (') || (isLate && line === 'redis: back')
+    isLate = !wasUp && line === 'redis: down (not connected)'
+    wasUp ||= isUp
+    if (!isUp && !isLate) lines.push(line)
   }
   return { limiter: new Limiter({ settings, log, node, ...(clock && { clock }) }), lines }
 }

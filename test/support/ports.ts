@@ -1,12 +1,13 @@
-// Ports for servers that are told their port. Each test process holds a block of them, so that no two processes
-// give out the same one, and none is in the range that the kernel takes for clients and for `listen(0)`.
+// Ports for all servers of the tests. Each process holds a block of them, so that no two processes give out the same one,
+// of whatever run of the suite; and none is in the range that the kernel takes for clients and for `listen(0)`, so that
+// nobody gets the port of a server that has ended and is to be dead, or to start again.
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 
-/** Above are the cluster ports of the Redis servers (+10000); the kernel's own begin at 32768. */
+/** The kernel's own begin at 32768, in some sandboxes at 16000. The cluster port of a Redis is 10000 above its port. */
 const first = 10_000
-const end = 20_000
-const blockSize = 100
+const end = 16_000
+const blockSize = 50
 
 let last = 0
 let left = 0

@@ -1,6 +1,7 @@
 // A real small SMTP or LMTP server that keeps what it gets and misbehaves as told.
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
+import { freePort } from './ports'
 import { Speaker } from './sink-speaker'
 import type { Sink, SinkOptions } from './sink-types'
 
@@ -44,10 +45,11 @@ export async function startSink(options: SinkOptions = {}): Promise<Sink> {
         for (const socket of sockets) socket.destroy()
       }),
   }
+  const port = options.port ?? (options.path === undefined ? await freePort() : 0)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     if (options.path !== undefined) server.listen(options.path, resolve)
-    else server.listen(options.port ?? 0, host, resolve)
+    else server.listen(port, host, resolve)
   })
   const address = server.address()
   if (address && typeof address === 'object') sink.port = address.port
