@@ -172,7 +172,8 @@ describe('a Redis Cluster', () => {
       keys.every((count) => Number(count) > 0),
       keys.join(),
     )
-    assert.ok(!/redis: down|counter failed/.test(haraka.output()))
+    // At the start it may be down: connecting takes longer than a second on a busy machine.
+    assert.doesNotMatch(haraka.output(), /redis: down \((?!not connected)|counter failed/)
     assert.deepEqual(haraka.failures(), [])
   })
 })
