@@ -105,12 +105,16 @@ const knows =
 
 describe('what is known of a recipient', () => {
   test('is asked once and lasts as long as domains.ini says', async (t) => {
-    const { verify, asked, later, sink } = await setUp(t, knows('anna'))
+    const { verify, asked, later, sink, callouts } = await setUp(t, knows('anna'))
     for (let n = 0; n < 3; n++) {
       assert.equal(await verify('anna'), 'known')
       assert.equal(await verify('nobody'), '550 5.1.1 No such user')
     }
     assert.deepEqual(asked(), ['anna@box.test', 'nobody@box.test'])
+    const cached = (hop: string) =>
+      callouts.cached({ route: routeTo([hop]), address: '', name: 'nobody@box.test' })
+    assert.equal((await cached(sink.address()))?.state, 'unknown')
+    assert.equal(await cached('smtp://else.test'), undefined, 'another next hop has said nothing')
     later(3_599_999)
     await verify('nobody')
     assert.equal(asked().length, 2)
@@ -268,11 +272,12 @@ describe('a next hop of its own kind', () => {
 
   test('counts commands that are no mail, as Exim: ten are not reached', async (t) => {
     const others = new Map<number, number>()
-    const { verify } = await setUp(t, (stage, _, { number }) => {
+    const { verify, asked } = await setUp(t, (stage, argument, { number }) => {
       if (stage === 'rset') others.set(number, (others.get(number) ?? 0) + 1)
-      return undefined
+      return argument.startsWith('TO:<recipient-check') ? '550 5.1.1 No such user' : undefined
     })
-    for (let n = 0; n < 40; n++) assert.equal(await verify(`x${n}`), 'known')
+    for (let n = 0; n < 100; n++) assert.equal(await verify(`x${n}`), 'known')
+    assert.equal(asked().length, 100)
     assert.ok(Math.max(...others.values()) < 10)
   })
 

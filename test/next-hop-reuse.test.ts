@@ -48,6 +48,30 @@ test('a connection is left after so many transactions, and after so long without
   assert.equal(unused.sink.lines.at(-1), 'QUIT')
 })
 
+test('a connection is left after eight refusals: servers that count them slow down, then hang up', async (t) => {
+  const refused = new Map<number, number>()
+  const { sink, open, deliver } = await setUp(
+    t,
+    {},
+    {
+      respond: (stage, argument, { number }) => {
+        if (stage !== 'rcpt' || argument.startsWith('TO:<b@')) return undefined
+        refused.set(number, (refused.get(number) ?? 0) + 1)
+        return '550 5.1.1 No such user'
+      },
+    },
+    { connections: 1 },
+  )
+  for (let i = 0; i < 20; i++) {
+    const delivery = open()
+    for (let j = 0; j < 2; j++) assert.equal((await delivery.rcpt(`x${j}@b.example`)).code, 550)
+    delivery.abort()
+  }
+  assert.deepEqual([...refused.values()], [8, 8, 8, 8, 8])
+  assert.equal((await deliver())?.code, 250)
+  assert.equal(sink.connections, 6)
+})
+
 test('no more connections are kept than allowed', async (t) => {
   const { sink, open } = await setUp(t, { maxIdle: 2 })
   const deliveries = Array.from({ length: 5 }, () => open())
