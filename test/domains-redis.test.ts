@@ -50,9 +50,8 @@ describe('a table with domains in Redis', () => {
   })
 
   it('never makes a domain ours that Redis does not have, whatever else is known', () => {
-    const name = fc
-      .array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 4 })
-      .map((l) => l.join('.'))
+    // Few, so that each often has an answer, and so have those above it.
+    const name = fc.constantFrom('a', 'b.a', 'c.b.a', 'd.c.b.a', 'b')
     const answer = fc.constantFrom(
       'none',
       'no hash',
@@ -63,7 +62,7 @@ describe('a table with domains in Redis', () => {
       { ...HOP, tls: 'x', subdomains: 'yes' },
     )
     fc.assert(
-      fc.property(fc.array(fc.tuple(name, answer)), name, (all, host) => {
+      fc.property(fc.array(fc.tuple(name, answer), { minLength: 4, maxLength: 12 }), name, (all, host) => {
         const { config, learn } = world()
         const last = new Map<string, unknown>()
         for (const [each, said] of all) {
