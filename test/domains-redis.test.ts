@@ -110,6 +110,19 @@ describe('what is known of a domain in Redis', () => {
     assert.equal(nameOf(config, 'ours.example'), 'not ours')
   })
 
+  it('counts for a sender for an hour that he is none of ours, so that an outage of Redis does not stop his mail', () => {
+    const { config, learn, time } = world()
+    for (const name of ['other.example', 'example']) learn(name, 'none')
+    time.now += 3_599_999
+    assert.equal(config.domains.find('other.example', 'an hour'), undefined)
+    assert.equal(config.domains.find('other.example'), 'cannot tell')
+    learn('other.example', HOP)
+    assert.equal(nameOf(config, 'other.example'), 'Redis domain:other.example')
+    learn('other.example', 'none')
+    time.now += 3_600_000
+    assert.equal(config.domains.find('other.example', 'an hour'), 'cannot tell')
+  })
+
   it('is the same Domain while nothing changed, and another one when something did', () => {
     const { config, learn, time } = world()
     learn('ours.example', HOP)

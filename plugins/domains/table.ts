@@ -25,10 +25,13 @@ export const CANNOT_TELL = 'cannot tell'
 /** What is known of a name. Undefined: it is none of ours. */
 export type Found = Domain | typeof CANNOT_TELL | undefined
 
+/** How long it counts that Redis has not got a name, where it cannot be asked again. */
+export type NoneLasts = 'some seconds' | 'an hour'
+
 /** Domains that are not in a file, as far as they were looked up before. */
 export interface MoreDomains {
   /** `below`: the question is about a name below this one, so that only `subdomains = true` matters. */
-  get(name: string, below: boolean): Found
+  get(name: string, below: boolean, lasts: NoneLasts): Found
 }
 
 /** In Redis, `subdomains = true` holds for names of up to so many labels: so many questions a host name costs at most. */
@@ -76,11 +79,11 @@ export class DomainTable {
    * The domain that a host name in its one form belongs to: itself, or the nearest one above that takes subdomains. Files
    * go before Redis: what they answer is not asked there, and a name that is in both is that of the file.
    */
-  find(host: string): Found {
+  find(host: string, lasts: NoneLasts = 'some seconds'): Found {
     const listed = this.listed(host)
     if (listed || !this.more) return listed
     for (const name of this.unlisted(host)) {
-      const found = this.more.get(name, name !== host)
+      const found = this.more.get(name, name !== host, lasts)
       if (found === CANNOT_TELL) return found
       if (found && (name === host || found.subdomains)) return found
     }

@@ -135,7 +135,7 @@ function claim({ domains, postmaster }: DomainsConfig, { user, host }: Mailbox):
   if (host === '' && user === '') return undefined
   if (host === '') return domains.first ?? (postmaster && domains.find(postmaster.host))
   const name = domainOf(host)
-  return name === undefined ? undefined : domains.find(name)
+  return name === undefined ? undefined : domains.find(name, 'an hour')
 }
 
 /** The value of the header that a decision to tag adds: `forged-sender; …`. `what`: sender or from. */

@@ -1,13 +1,15 @@
 // What this worker knows of the domains in Redis. A domain that was found is kept as long as Redis does not say
 // otherwise; that a name is none of ours counts for some seconds only.
 import { Lru } from '../../../core/limiter/lru'
-import { CANNOT_TELL, type Domain, type Found, type MoreDomains } from '../table'
+import { CANNOT_TELL, type Domain, type Found, type MoreDomains, type NoneLasts } from '../table'
 import { type Hash, type HashReading, printHashErrors, type ReadHash } from './hash'
 
 /** After so long, ms, a name is asked about again. */
 const ASK_AGAIN = 4000
 /** For so long, ms, from the question on, a name is none of ours. Longer than ASK_AGAIN: a hook that has asked can decide. */
 const NOT_OURS_FOR = 5000
+/** The same for senders: while Redis is away, those who wrote within the last hour go on writing. */
+const NO_SENDER_FOR = 3_600_000
 /** Names of each kind. A flood of made-up domains displaces other made-up domains. */
 const CAPACITY = 10_000
 
@@ -39,7 +41,7 @@ export class KnownDomains {
     const { now = () => performance.now(), capacity = CAPACITY } = options
     this.#now = now
     this.#found = new Lru(capacity, () => false)
-    this.#none = new Lru(capacity, (askedAt, at) => at - askedAt >= NOT_OURS_FOR)
+    this.#none = new Lru(capacity, (askedAt, at) => at - askedAt >= NO_SENDER_FOR)
   }
 
   /** The number of names that are kept. */
@@ -73,13 +75,16 @@ export class KnownDomains {
 
   /** What is known, as a configuration reads it. */
   readBy(read: ReadHash): MoreDomains {
-    return { get: (name, below) => this.#get(name, below, read) }
+    return { get: (name, below, lasts) => this.#get(name, below, lasts, read) }
   }
 
-  #get(name: string, below: boolean, read: ReadHash): Found {
+  #get(name: string, below: boolean, lasts: NoneLasts, read: ReadHash): Found {
     const now = this.#now()
     const known = this.#found.get(name, now)
-    if (!known) return this.#none.get(name, now) === undefined ? CANNOT_TELL : undefined
+    if (!known) {
+      const age = now - (this.#none.get(name, now) ?? Number.NEGATIVE_INFINITY)
+      return age < (lasts === 'an hour' ? NO_SENDER_FOR : NOT_OURS_FOR) ? undefined : CANNOT_TELL
+    }
     if (known.read?.by !== read) known.read = { ...this.#read(name, known, read), by: read }
     const { domain, concernsBelow } = known.read
     if (domain) return domain
