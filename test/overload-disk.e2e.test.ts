@@ -137,10 +137,17 @@ async function allArrive({ haraka, sink, release, disk }: Scene, outcomes: Outco
   assert.deepEqual(haraka.failures(), [])
 }
 
+async function isTaken({ port }: Haraka): Promise<boolean> {
+  const client = await SmtpClient.connect({ port, from: '127.0.1.1' })
+  const { dot } = await client.deliver({ from: 'a@b.test', to: ['anna@ours.test'] })
+  await client.quit()
+  return dot?.code === 250
+}
+
 // They wait for the next try of what is in the queue most of the time.
 describe('a small disk', { concurrency: true }, () => {
   for (const nodes of [0, 3])
-    test(`a disk that fills while mail flows is never full, and nothing is lost (${nodes} workers)`, async (t) => {
+    test(`a disk that fills while mail flows is never full, nothing is lost, and mail is taken again (${nodes} workers)`, async (t) => {
       const scene = await begin(t, 'size=12m', '[disk]\nmin_free = 2M\nmin_free_inodes = off\n', { nodes })
       if (!scene) return
       const { haraka } = scene
@@ -157,6 +164,7 @@ describe('a small disk', { concurrency: true }, () => {
       assert.doesNotMatch(haraka.output(), /ENOSPC/)
       assert.ok(first.leastFree.bytes > 2 ** 20, `${first.leastFree.bytes} bytes were free`)
       await allArrive(scene, [first])
+      await until(() => isTaken(haraka), 'mail to be taken again')
     })
 
   test('files that run out are refused like bytes, and mail is taken again when the queue has emptied', async (t) => {
