@@ -141,7 +141,7 @@ export function describeSoak(result: SoakResult): Section {
   const numbers = faults.flatMap((each) => each.slice(0, 10))
   if (!verdicts.every(([, isGood]) => isGood)) process.exitCode = 1
   const text = [
-    `${seconds / 60} minutes, seed ${seed}; ${show(report.sessions / seconds)} sessions a second of the ${perSecond} that were due.${drained === undefined ? '' : ` The queue was empty ${show(drained)} s after the last session.`}`,
+    `${seconds / 60} minutes, seed ${seed}; ${show(report.sessions / seconds)} sessions a second of the ${perSecond} that were due.${drained === undefined ? '' : ` The queue was empty ${show(Math.round(drained))} s after the last session.`}`,
     ...verdicts.map(([what, isGood]) => `- ${isGood ? 'Yes' : '**No**'}: ${what}`),
     ...(numbers.length ? [`Messages: ${numbers.join(', ')}`] : []),
     ...failures.slice(0, 5).map((line) => `    ${line}`),
