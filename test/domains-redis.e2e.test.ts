@@ -231,7 +231,9 @@ describe('while Redis is away', () => {
     const { dot } = await relay.deliver({ from: 'a@ours.test', to: ['a@foreign.test'] })
     assert.equal(dot?.code, 250)
     await redis.kill()
-    await becomes(client, '<a@unheard.test>', 'MAIL 451 4.3.0')
+    await becomes(client, '<a@unheard.test>', 'MAIL 451 4.3.0', '<a@never-wrote.test>')
+    // Who has written within the last hour goes on writing.
+    assert.equal(await ask(client, '<a@ours.test>'), '250 2.1.5')
     // What was known to be none of ours is so for some seconds more, and then it cannot be told.
     await becomes(relay, '<a@foreign.test>', '451 4.3.0')
     for (const name of ['ours.test', 'queue.test', 'bücher.test', 'file.test'])
