@@ -139,6 +139,7 @@ async function allArrive({ haraka, sink, release, disk }: Scene, outcomes: Outco
 
 async function isTaken({ port }: Haraka): Promise<boolean> {
   const client = await SmtpClient.connect({ port, from: '127.0.1.1' })
+  await client.ehlo()
   const { dot } = await client.deliver({ from: 'a@b.test', to: ['anna@ours.test'] })
   await client.quit()
   return dot?.code === 250
