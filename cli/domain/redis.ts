@@ -1,5 +1,4 @@
 // The domains in Redis as the command reads them: one by one, or all in pieces.
-import { Cluster } from 'ioredis'
 import { withoutLogins } from '../../core/ini/secrets'
 import { within } from '../../core/limiter/failover'
 import { normalDomain } from '../../core/mail-address'
@@ -7,6 +6,7 @@ import type { RedisConfig } from '../../core/redis/config'
 import { type Client, closeRedis, openRedis, whenReady } from '../../core/redis/connection'
 import { isForGood, printError } from '../../core/redis/errors'
 import { type Keys, makeKeys } from '../../core/redis/keys'
+import { globOf, mastersOf, scanKeys } from '../../core/redis/scan'
 import { clean } from '../../core/text'
 import { type Hash, printHashErrors, type ReadHash } from '../../plugins/domains/redis/hash'
 import { hashesOf } from '../../plugins/domains/redis/look-up'
@@ -14,8 +14,6 @@ import type { Domain } from '../../plugins/domains/table'
 
 /** For connecting, and then for each answer, ms. */
 const PATIENCE = 2000
-/** Keys that one SCAN looks at. */
-const SCANNED = 1000
 
 /** One domain in Redis: its fields and what they mean, or what is wrong with them, in one line. */
 export type Entry =
@@ -89,17 +87,13 @@ function wrongName(name: string): string | undefined {
 
 /** By SCAN, on each master of a Cluster, so that Redis goes on serving others. */
 async function* namesIn(client: Client, prefix: string): AsyncGenerator<string[]> {
-  const pattern = `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`
   const seen = new Set<string>()
-  for (const node of client instanceof Cluster ? client.nodes('master') : [client]) {
-    let cursor = '0'
-    do {
-      const [next, found] = await within(PATIENCE, node.scan(cursor, 'MATCH', pattern, 'COUNT', SCANNED))
+  for (const node of mastersOf(client)) {
+    for await (const found of scanKeys(node, `${globOf(prefix)}*`, (answer) => within(PATIENCE, answer))) {
       // SCAN may show a key twice.
       const names = found.map((key) => key.slice(prefix.length)).filter((name) => !seen.has(name))
       for (const name of names) seen.add(name)
       if (names.length > 0) yield [...new Set(names)]
-      cursor = next
-    } while (cursor !== '0')
+    }
   }
 }

@@ -2,6 +2,7 @@
 import type { Cluster, Redis } from 'ioredis'
 import { whyAway } from '../redis/connection'
 import { makeKeys } from '../redis/keys'
+import { globOf, mastersOf, scanKeys } from '../redis/scan'
 import { run } from '../redis/script'
 import {
   type Answer,
@@ -20,8 +21,6 @@ import { makeCall, readReply, scripts } from './step-script'
 
 /** Leases in one command of a heartbeat: so many take Redis well under a millisecond. */
 const BATCH = 100
-/** Keys that SCAN looks at in one command. */
-const SCANNED = 1000
 /**
  * What `probe` writes: always the same few counters, which end by themselves after a second. So many that on a Cluster
  * every node has some.
@@ -57,13 +56,7 @@ class NotConnected extends Error {}
 
 /** Deletes the keys of one node that begin with `prefix`. */
 async function forget(node: Redis, prefix: string): Promise<void> {
-  const pattern = `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`
-  let cursor = '0'
-  do {
-    const [next, keys] = await node.scan(cursor, 'MATCH', pattern, 'COUNT', SCANNED)
-    if (keys.length) await node.unlink(keys)
-    cursor = next
-  } while (cursor !== '0')
+  for await (const keys of scanKeys(node, `${globOf(prefix)}*`)) if (keys.length) await node.unlink(keys)
 }
 
 /** A store in Redis, shared by all workers and servers. Rejects where Redis does not answer. */
@@ -127,8 +120,7 @@ export class RedisStore implements Primary {
   /** Looks through all keys, a thousand at a time: for commands of an operator. */
   async reset({ scope, subject }: CounterKey): Promise<void> {
     const prefix = this.#names.rate(scope, subject, '')
-    const nodes = this.client.isCluster ? (this.client as Cluster).nodes('master') : [this.client as Redis]
-    await Promise.all(nodes.map((node) => forget(node, prefix)))
+    await Promise.all(mastersOf(this.client).map((node) => forget(node, prefix)))
     this.#tell(prefix)
   }
 

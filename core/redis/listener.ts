@@ -5,6 +5,7 @@ import { Cluster, type Redis } from 'ioredis'
 import type { Client } from './connection'
 import { printError } from './errors'
 import { makeKeys } from './keys'
+import { globOf, mastersOf, scanKeys } from './scan'
 
 const INVALIDATE = '__redis__:invalidate'
 /** Between two signs of life, in ms: a connection that is dead in silence is found within twice as much. */
@@ -15,7 +16,6 @@ const RECONNECT = 500
 const RETRY = 10_000
 /** With more keys in the database, those of blocks are not looked for: each name is asked for instead. */
 const MOST_KEYS = 1_000_000
-const SCANNED = 1000
 
 /** Who is told what was heard. A tag is what stands in the braces of a key, with them: `{ip:203.0.113.9}`. */
 export interface Hearer {
@@ -171,18 +171,16 @@ export class Listener {
   /** Looks through all keys once, in small pieces, for blocks of others than addresses. */
   async #findBlocks(turn: number): Promise<void> {
     const { client } = this
-    const nodes = client instanceof Cluster ? client.nodes('master') : [client]
+    const nodes = mastersOf(client)
     const sizes = await Promise.all(nodes.map((node) => node.dbsize()))
     if (sizes.some((size) => size > MOST_KEYS)) return
-    const pattern = `${this.#names.blockPrefix.replace(/[\\*?[\]]/g, '\\$&')}{[^in]*`
+    const pattern = `${globOf(this.#names.blockPrefix)}{[^in]*`
     const tags: string[] = []
     for (const node of nodes) {
-      let cursor = '0'
-      do {
-        const [next, keys] = await node.scan(cursor, 'MATCH', pattern, 'COUNT', SCANNED)
+      for await (const keys of scanKeys(node, pattern)) {
+        if (turn !== this.#turn) return
         tags.push(...keys.flatMap((key) => tagIn(key) ?? []))
-        cursor = next
-      } while (cursor !== '0' && turn === this.#turn)
+      }
     }
     if (turn === this.#turn) this.hearer.knowBlocks(tags)
   }
