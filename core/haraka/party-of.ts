@@ -9,6 +9,9 @@ import type { Connection } from './types'
 /** The one form of a login name: NAME@realm where the auth plugin is loaded, else lower case. */
 export const identityOf = (user: string): string => registry.identity?.(user) ?? user.toLowerCase()
 
+/** The client of a connection, told from others; XCLIENT and PROXY make it another. */
+export const clientName = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
+
 /** Who is at the other end now. Made anew at each call: a login, XCLIENT, a reload or SPF may have changed it. */
 export function partyOf(connection: Connection): Party {
   const { transaction } = connection

@@ -3,7 +3,7 @@ import type { Decision } from '../../core/decision'
 import { plain } from '../../core/haraka/address'
 import { clientOf, notWritten, type QueueGate } from '../../core/haraka/disk-writes'
 import { forgetRefused, held, rememberRefused } from '../../core/haraka/early-refusal'
-import { partyOf } from '../../core/haraka/party-of'
+import { clientName, partyOf } from '../../core/haraka/party-of'
 import { answer, guarded, recordRefusal } from '../../core/haraka/reply'
 import type { Connection, HarakaAddress, Next, Plugin, Transaction } from '../../core/haraka/types'
 import type { Kind } from './config'
@@ -21,8 +21,6 @@ export const runtime = {} as {
 /** On a connection that was let in: the client that was; XCLIENT makes it another. */
 const LET_IN = Symbol('relay-guard let in')
 type Counted = Connection & { [LET_IN]?: string }
-
-const clientName = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
 
 /** Where users hand in mail, after a login (RFC 6409, RFC 8314); core knows them by these numbers, too. */
 const SUBMISSION = [587, 465]

@@ -1,6 +1,6 @@
 // Hooks at connect and at the end of a connection.
 
-import { partyOf } from '../../../core/haraka/party-of'
+import { clientName, partyOf } from '../../../core/haraka/party-of'
 import { guarded } from '../../../core/haraka/reply'
 import type { Connection, Next, Plugin } from '../../../core/haraka/types'
 import type { Limiter } from '../../../core/limiter'
@@ -11,9 +11,6 @@ import { refuse } from './check'
 import { settle } from './recipient-outcome'
 import { runtime } from './runtime'
 import { sessionOf } from './session'
-
-/** The client that is counted; XCLIENT and PROXY make it another. */
-const clientName = ({ uuid, remote }: Connection): string => `${uuid} ${remote.ip} ${remote.port}`
 
 /**
  * At lookup_rdns: the limiter is asked beside DNS, and `count_connection` awaits its answer. Who was refused a moment ago is
