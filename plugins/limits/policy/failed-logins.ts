@@ -6,7 +6,8 @@ import { type Rate, unlimited } from '../../../core/limiter/rate'
 import type { Party } from '../../../core/party'
 import type { LimitsConfig } from '../config'
 import { ipOf, networkOfClient, userOf } from '../subjects'
-import { type Count, chargeOf, chargeUnder, clientsOf, type Plan, ruled } from './plan'
+import { type Count, chargeOf, chargeUnder, ruled } from './owner-counts'
+import { clientsOf, type Plan } from './plan'
 
 const WHAT = 'failed logins'
 /** Those that have failed and those that are being checked: never more than the limit of failed logins. */

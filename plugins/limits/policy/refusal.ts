@@ -11,7 +11,8 @@ import { printCount } from '../../../core/limiter/rate'
 import { clean } from '../../../core/text'
 import { FILE, type Limit, type LimitsConfig } from '../config'
 import { UNKNOWN_NETWORKS, USER_NETWORK } from './failed-logins'
-import type { Event, Reason, Slot } from './plan'
+import type { Reason } from './owner-counts'
+import type { Event, Slot } from './plan'
 
 /** A refusal by a limit or a block. */
 export interface Refusal {

@@ -6,7 +6,8 @@ import { blockReason, type CounterKey, NEVER } from '../../../core/limiter/contr
 import { isLasting } from '../../../core/limiter/result'
 import type { LimitsConfig } from '../config'
 import { UNKNOWN_NETWORKS, USER_NETWORK } from './failed-logins'
-import type { Count, Plan } from './plan'
+import type { Count } from './owner-counts'
+import type { Plan } from './plan'
 import { blocked, overRate, overSlots, type Refusal, shadowOf } from './refusal'
 
 /** A block to be set, `ms` long. The store itself sets those of rates that it refuses a check by. */
